@@ -1,0 +1,1 @@
+"""What `headrace bench` runs. README.md opens with method and bias."""

@@ -1,0 +1,1 @@
+"""Bytes to columns: framing, blocks and the parsers. Pure: no socket, no clock, no file."""

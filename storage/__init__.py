@@ -1,0 +1,1 @@
+"""The tables: what a store must do (base), and the stores that do it."""

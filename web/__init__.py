@@ -1,0 +1,1 @@
+"""The HTTP side: operations endpoints, the telemetry API, and the pages."""
