@@ -1,0 +1,84 @@
+"""A block that was read: its columns, and who sent how much of what."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parser.block import Block, to_seq
+from parser.columns import Columns, parse_columns
+from parser.framing import Ending
+
+TALLY: Final = np.dtype(
+    [
+        ("connection", "<i8"),
+        ("bytes", "<i8"),
+        ("stored", "<i8"),
+        ("rejected", "<i8"),
+        ("empty", "<i8"),
+        ("unterminated", "<i8"),
+    ]
+)
+"""What one connection sent in a block; stored + rejected + empty are all its records."""
+
+
+@dataclass(frozen=True)
+class ParsedBlock:
+    """A block and what its payload says. Shapes are given for n rows."""
+
+    block: Block
+    columns: Columns
+
+    @classmethod
+    def of(cls, block: Block) -> "ParsedBlock":
+        """Read a block with the settings that it carries."""
+        return cls(block, parse_columns(block.payload, block.rules, block.condemned))
+
+    @cached_property
+    def seqs(self) -> NDArray[np.int64]:
+        """Shape (n,): the number of each row, ascending."""
+        return self.columns.index + np.int64(to_seq(self.block.node, self.block.first_record))
+
+    @property
+    def empty(self) -> int:
+        """Records that were nothing but white space."""
+        return self.block.records - len(self.columns.index) - len(self.columns.rejects)
+
+    @cached_property
+    def reject_chunks(self) -> NDArray[np.intp]:
+        """Shape (rejects,): the chunk that each reject came in."""
+        places = np.array([reject.index for reject in self.columns.rejects], dtype=np.int64)
+        return np.searchsorted(self._chunk_ends, places, side="right")
+
+    def stream_offset(self, reject: int) -> int:
+        """Where a reject (by its place among the rejects) begins in its connection's stream."""
+        chunk = int(self.reject_chunks[reject])
+        start = int(self.block.chunks["bytes"][:chunk].sum(dtype=np.int64))
+        return int(self.block.chunks["offset"][chunk]) + self.columns.rejects[reject].offset - start
+
+    @cached_property
+    def tallies(self) -> NDArray[np.void]:
+        """Rows of `TALLY`, one for each connection that sent something."""
+        chunks = self.block.chunks
+        stored = np.diff(np.searchsorted(self.columns.index, self._chunk_ends), prepend=0)
+        rejected = np.bincount(self.reject_chunks, minlength=len(chunks))
+        added = chunks["ending"] != Ending.DELIMITER
+        connections, place = np.unique(chunks["connection"], return_inverse=True)
+        tallies = np.zeros(len(connections), dtype=TALLY)
+        tallies["connection"] = connections
+        for name, counts in (
+            ("bytes", chunks["bytes"].astype(np.int64) - added),
+            ("stored", stored),
+            ("rejected", rejected),
+            ("empty", chunks["records"].astype(np.int64) - stored - rejected),
+            ("unterminated", chunks["ending"] == Ending.CLEAN),
+        ):
+            np.add.at(tallies[name], place, counts)
+        return tallies
+
+    @cached_property
+    def _chunk_ends(self) -> NDArray[np.int64]:
+        """Shape (chunks,): the place in the block of the first record after each chunk."""
+        return np.cumsum(self.block.chunks["records"], dtype=np.int64)

@@ -1,0 +1,92 @@
+"""The live view: what arrives, handed to whoever is watching now.
+
+It keeps nothing and promises nothing: a watcher that doesn't keep up misses blocks and is told how many
+records it missed, and while nobody watches nothing is done at all. Each watcher has a queue of its own,
+bounded, so a browser that never reads slows and costs nobody else.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from parser.parsed import ParsedBlock
+
+QUEUED_BLOCKS = 64
+
+
+class Glimpse(NamedTuple):
+    """A block as a watcher gets it."""
+
+    parsed: ParsedBlock
+    missed: int
+    """Records that this watcher missed since the last one."""
+
+
+class Watcher:
+    """One subscription; iterate over it."""
+
+    def __init__(self) -> None:
+        self._blocks: deque[ParsedBlock] = deque()
+        self._missed = 0
+        self._wake = asyncio.Event()
+        self._over = False
+
+    def offer(self, parsed: ParsedBlock) -> None:
+        """Queue a block, or count its records as missed."""
+        if len(self._blocks) >= QUEUED_BLOCKS:
+            self._missed += parsed.block.records
+        else:
+            self._blocks.append(parsed)
+        self._wake.set()
+
+    def end(self) -> None:
+        """Let the iteration come to its end."""
+        self._over = True
+        self._wake.set()
+
+    async def __aiter__(self) -> AsyncIterator[Glimpse]:
+        """Blocks as they come, until the feed ends."""
+        while not self._over:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._blocks and not self._over:
+                missed, self._missed = self._missed, 0
+                yield Glimpse(self._blocks.popleft(), missed)
+
+
+class LiveFeed:
+    """Where committed blocks are published and watchers subscribe."""
+
+    def __init__(self) -> None:
+        self._watchers: set[Watcher] = set()
+        self._over = False
+
+    @property
+    def watched(self) -> bool:
+        """Whether there is anybody to publish for."""
+        return bool(self._watchers)
+
+    def publish(self, parsed: ParsedBlock) -> None:
+        """Hand a block to all watchers; never waits."""
+        for watcher in self._watchers:
+            watcher.offer(parsed)
+
+    @contextmanager
+    def watch(self) -> Iterator[Watcher]:
+        """A subscription for as long as the context lasts."""
+        watcher = Watcher()
+        self._watchers.add(watcher)
+        if self._over:
+            watcher.end()
+        try:
+            yield watcher
+        finally:
+            self._watchers.discard(watcher)
+
+    def end(self) -> None:
+        """End all iterations, now and later: streams of events must not outlive the server."""
+        self._over = True
+        for watcher in self._watchers:
+            watcher.end()
