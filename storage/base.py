@@ -9,12 +9,25 @@ never blocks the loop. Both are short transactions.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from parser.parsed import ParsedBlock
 from parser.verdicts import Accepted
+
+MINUTE_MS: Final = 60_000
+
+SERVER_LOST: Final = "server_lost"
+"""Why a connection was closed that the next server found open."""
+
+UNKNOWN_PEER: Final = "unknown"
+"""The peer of a connection whose opening was in a damaged block."""
+
+
+def minute_of(received_at: int) -> int:
+    """The beginning of the minute that holds this time."""
+    return received_at - received_at % MINUTE_MS
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -149,14 +162,23 @@ class TableWriter(Protocol):
     ) -> Written:
         """Make all of it durable, in one step, and move the cursor from `cursor` to the last block.
 
+        The blocks' ids ascend from behind the cursor; what is missing between them is the caller's care.
+
         Raises:
             CursorMovedError: the node's cursor is not at `cursor`; nothing was written.
+            NodeClaimedError: the node was not claimed, or for another journal since; nothing was written.
             StorageError: nothing was written; `retriable` says whether to try the same again.
         """
         ...
 
     def purge(self, before: int) -> int:
-        """Delete a small step of the rows received before this time; rows deleted, 0 when done."""
+        """Delete a small step of what is older than this time, taken down to its minute.
+
+        What is left of it in ledger and connections are their sums, so that the books still add up.
+
+        Returns:
+            Rows deleted; 0 when there is nothing left to delete.
+        """
         ...
 
     def close(self) -> None:
@@ -223,4 +245,8 @@ class Quarantine(Protocol):
 
         Ledger and connection are corrected in the same step.
         """
+        ...
+
+    def close(self) -> None:
+        """Let go of the database."""
         ...

@@ -36,3 +36,9 @@ class NodeClaimedError(StorageError):
 
 class CursorMovedError(StorageError):
     """Somebody else has written what this writer was about to write."""
+
+
+class StoreSlowError(StorageError):
+    """The answer did not come before the deadline of a read; asking for less helps, or trying later."""
+
+    retriable = True

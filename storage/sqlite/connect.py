@@ -1,0 +1,121 @@
+"""Opening the database file, transactions on it, and what its errors mean to a store.
+
+A commit is durable when it returns (`synchronous=FULL`), because the journal is trimmed behind it. The
+write-ahead log is emptied by the writer's own commits; one that a long reader made grow is cut back to
+`_WAL_BYTES` when the reader is gone and the log begins anew.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from storage.errors import (
+    SchemaError,
+    StorageError,
+    StoreBusyError,
+    StoreFullError,
+    StoreSlowError,
+    StoreUnavailableError,
+)
+from storage.sqlite.schema import check_tables, create_tables, is_blank
+
+_BUSY_MS: Final = 5_000
+_PAGE_BYTES: Final = 4_096
+_CACHE_KIB: Final = 65_536
+_WAL_BYTES: Final = 64 << 20
+
+_MEANINGS: Final[dict[type[apsw.Error], type[StorageError]]] = {
+    apsw.FullError: StoreFullError,
+    apsw.BusyError: StoreBusyError,
+    apsw.LockedError: StoreBusyError,
+    apsw.InterruptError: StoreSlowError,
+    apsw.IOError: StoreUnavailableError,
+    apsw.CantOpenError: StoreUnavailableError,
+    apsw.PermissionsError: StoreUnavailableError,
+    apsw.ReadOnlyError: StoreUnavailableError,
+    apsw.NoMemError: StoreUnavailableError,
+    apsw.ProtocolError: StoreUnavailableError,
+    apsw.CorruptError: SchemaError,
+    apsw.NotADBError: SchemaError,
+}
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into those of a store, naming the file."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise _MEANINGS.get(type(error), StorageError)(f"{path}: {error}") from error
+    except OSError as error:
+        raise StoreUnavailableError(f"{path}: {error.strerror}") from error
+
+
+@contextmanager
+def transaction(connection: apsw.Connection, path: Path, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """All or nothing; durable when it is left."""
+    with translated(path):
+        connection.execute(begin)
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def open_for_writing(path: Path) -> apsw.Connection:
+    """Open the database, made with its tables where there is none; only its owner may read the file.
+
+    Raises:
+        SchemaError: the file is not ours to write.
+        StorageError: it can't be opened.
+    """
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection.set_busy_timeout(_BUSY_MS)
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def open_for_reading(path: Path, *, busy_ms: int = _BUSY_MS) -> apsw.Connection:
+    """Open an existing database to read from it.
+
+    Raises:
+        SchemaError: the file does not hold the tables that this program knows.
+        StoreUnavailableError: there is no such file, or it can't be opened.
+    """
+    with translated(path):
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(busy_ms)
+        try:
+            check_tables(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _prepare(connection: apsw.Connection, path: Path) -> None:
+    if is_blank(connection):
+        connection.pragma("page_size", _PAGE_BYTES)
+    else:
+        check_tables(connection, path)
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", "full")
+    connection.pragma("cache_size", -_CACHE_KIB)
+    connection.pragma("journal_size_limit", _WAL_BYTES)
+    connection.pragma("wal_autocheckpoint", _WAL_BYTES // 4 // _PAGE_BYTES)
+    with transaction(connection, path):
+        create_tables(connection, path)

@@ -1,0 +1,1 @@
+"""What every store must do, and what only the embedded database can get wrong."""
