@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 
 from parser.settings import FIELDS, Rules
-from parser.verdicts import Accepted, Empty, Reason, Refused, Verdict
+from parser.verdicts import NEVER_REPLAYED, Accepted, Empty, Reason, Refused, Verdict
 
 MAX_DEVICE_ID_BYTES = 64
 
@@ -38,8 +38,14 @@ def parse_record(raw: bytes, rules: Rules) -> Verdict:
 
 
 def refuse(reason: Reason, raw: bytes, rules: Rules) -> Refused:
-    """Refuse a record as a whole, saying whose it seems to be."""
-    fields = raw.strip(rules.around_records).split(rules.field_delimiter)
+    """Refuse a record as a whole, saying whose it seems to be.
+
+    Of one that was cut off only fields that are whole count, and only those within the limit, as it may
+    have come in one piece or in many.
+    """
+    fields = raw[: rules.max_record_bytes].strip(rules.around_records).split(rules.field_delimiter)
+    if reason in NEVER_REPLAYED:
+        fields.pop()
     place = rules.record.fields.index("device_id")
     device = read_device_id(fields[place].strip(rules.around_fields)) if place < len(fields) else None
     return Refused(reason, None, device)
