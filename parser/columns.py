@@ -14,6 +14,7 @@ places make it fall to the speed of the plain parser and below).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final
 
 import msgspec
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parser.arrow import BYTE_ORDER_MARK, RefusedTextError, Table, read_csv
+from parser.breaks import without_breaks_at_edges
 from parser.reference import MAX_DEVICE_ID_BYTES, parse_record, refuse
 from parser.settings import VALUES, Rules
 from parser.suspects import Spans, find_suspects
@@ -69,47 +71,38 @@ def parse_columns(payload: bytes, rules: Rules, condemned: Mapping[int, Reason])
 
     `condemned` are records, by place, that are rejects whatever they say.
     """
-    text = _squeeze(payload, rules)
-    table = None if condemned else _read_clean(text, rules)
+    spans = Spans.of(payload, rules)
+    condemned = _oversize(spans, rules) | dict(condemned)
+    text = without_breaks_at_edges(payload, rules)
+    squeezed = spans if text is payload else Spans.of(text, rules)
+    table = None if condemned else _read_clean(squeezed, rules)
     if table is not None:
-        rows = np.arange(table.values.shape[1], dtype=np.int32)
-        doubtful = _doubtful_rows(table, rules)
-        suspects = np.asarray(doubtful, dtype=np.int32)
+        rows, suspects = squeezed.filled, np.empty(0, np.int32)
     else:
-        spans = Spans.of(text, rules)
-        suspects = find_suspects(spans, rules, condemned)
-        table, rows = _read_rest(spans, suspects, rules)
-        doubtful = _doubtful_rows(table, rules)
-        suspects = np.union1d(suspects, rows[doubtful]).astype(np.int32)
+        suspects = find_suspects(squeezed, rules, condemned)
+        table, rows = _read_rest(squeezed, suspects, rules)
+    doubtful = _doubtful_rows(table, rules)
+    suspects = np.sort(np.concatenate([suspects, rows[doubtful]]), kind="stable")
     clean = _without_rows(table, rows, doubtful)
-    if not suspects.size:
-        return clean
-    return _judge(clean, suspects, Spans.of(payload, rules), rules, condemned)
+    return _judge(clean, suspects, spans, rules, condemned) if suspects.size else clean
 
 
-def _squeeze(payload: bytes, rules: Rules) -> bytes:
-    """Take line breaks and NULs off the edges of the records, where they are the usual ones."""
-    text = payload
-    present = [byte for byte in rules.breaks if byte in payload]
-    for junk in (b"\r\n", *(bytes([byte]) for byte in present)):
-        if present and junk in text:
-            text = text.replace(rules.delimiter + junk, rules.delimiter)
-            text = text.replace(junk + rules.delimiter, rules.delimiter)
-    return text.lstrip(rules.breaks) if present else text
+def _oversize(spans: Spans, rules: Rules) -> dict[int, Reason]:
+    """The records that are too long as they came, white space around them included."""
+    return dict.fromkeys(np.flatnonzero(spans.lengths > rules.max_record_bytes).tolist(), Reason.OVERSIZE)
 
 
-def _read_clean(text: bytes, rules: Rules) -> Table | None:
+def _read_clean(spans: Spans, rules: Rules) -> Table | None:
     """The columns of the whole text, or None where the reader refuses it or would misread it."""
+    text = spans.text
     if any(byte in text for byte in rules.breaks) or text.startswith(BYTE_ORDER_MARK):
         return None
-    spans = Spans.of(text, rules)
-    if int(spans.lengths.max(initial=0)) > rules.max_record_bytes:
+    if text.count(rules.field_delimiter) != len(VALUES) * len(spans.filled):
         return None
     try:
-        table = read_csv(_as_lines(text, rules), rules.record)
+        return read_csv(_as_lines(text, rules), rules.record)
     except RefusedTextError:
         return None
-    return table if table.values.shape[1] == len(spans.ends) else None
 
 
 def _as_lines(text: bytes, rules: Rules) -> bytes:
@@ -118,7 +111,9 @@ def _as_lines(text: bytes, rules: Rules) -> bytes:
 
 def _read_rest(spans: Spans, suspects: NDArray[np.int32], rules: Rules) -> tuple[Table, NDArray[np.int32]]:
     """The columns of all records but the suspects, and the place of each row among the records."""
-    rows = np.delete(np.arange(len(spans.ends), dtype=np.int32), suspects)
+    kept = spans.lengths > 0
+    kept[suspects] = False
+    rows = np.flatnonzero(kept).astype(np.int32)
     if not rows.size:
         return Table.empty(), rows
     return read_csv(_as_lines(spans.without(suspects), rules), rules.record), rows
@@ -141,15 +136,22 @@ def _is_plain(name: bytes) -> bool:
 
 
 def _without_rows(table: Table, rows: NDArray[np.int32], out: NDArray[np.intp]) -> Columns:
-    codes, values = table.codes, table.values
+    names, codes, values = table.names, table.codes, table.values
     if out.size:
         rows, codes, values = (
             np.delete(rows, out),
             np.delete(codes, out),
             np.delete(values, out, axis=1),
         )
-    names = [name.decode("ascii", "replace") for name in table.names]
-    return Columns(rows, names, codes, values, [])
+        names, codes = _occurring(names, codes)
+    return Columns(rows, [name.decode("ascii") for name in names], codes, values, [])
+
+
+def _occurring(names: list[bytes], codes: NDArray[np.int32]) -> tuple[list[bytes], NDArray[np.int32]]:
+    """Only those of the names that have a row, and the codes to go with them."""
+    occurs = np.bincount(codes, minlength=len(names)) > 0
+    renumbered = (np.cumsum(occurs) - 1).astype(np.int32)
+    return list(compress(names, occurs.tolist())), renumbered[codes]
 
 
 def _judge(
@@ -163,8 +165,9 @@ def _judge(
     accepted: list[Accepted] = []
     places: list[int] = []
     rejects: list[Reject] = []
-    for index in suspects.tolist():
-        start, raw = spans.record(index)
+    bounds = zip(spans.starts[suspects].tolist(), spans.ends[suspects].tolist(), strict=True)
+    for index, (start, end) in zip(suspects.tolist(), bounds, strict=True):
+        raw = spans.text[start:end]
         reason = condemned.get(index)
         verdict = parse_record(raw, rules) if reason is None else refuse(reason, raw, rules)
         if isinstance(verdict, Accepted):

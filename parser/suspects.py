@@ -9,12 +9,14 @@ the bytes, linear in them.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from parser.arrow import BYTE_ORDER_MARK
+from parser.breaks import find_breaks
 from parser.settings import FIELDS, Rules
 from parser.verdicts import Reason
 
@@ -25,7 +27,7 @@ _WEIGHTS: Final = bytes(0 if chr(b) in "0123456789" else 1 if chr(b) == "." else
 """Of each byte in a number: the sum over its bytes is 0 or 1 for a plain one, the number of points."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Spans:
     """Where each record of a text stands."""
 
@@ -43,15 +45,15 @@ class Spans:
         """Shape (records,): the place of each record's first byte."""
         return _behind(self.ends)
 
-    @property
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Shape (records,): bytes of each record without its delimiter."""
         return np.diff(self.ends, prepend=-1) - 1
 
-    def record(self, index: int) -> tuple[int, bytes]:
-        """Where a record begins, and its bytes."""
-        start = int(self.ends[index - 1]) + 1 if index else 0
-        return start, self.text[start : int(self.ends[index])]
+    @cached_property
+    def filled(self) -> NDArray[np.int32]:
+        """The places, ascending, of the records that have any bytes at all."""
+        return np.flatnonzero(self.lengths).astype(np.int32)
 
     def without(self, indexes: NDArray[np.int32]) -> bytes:
         """The text with these records and their delimiters cut out; `indexes` ascend."""
@@ -62,12 +64,13 @@ class Spans:
 
 
 def find_suspects(spans: Spans, rules: Rules, condemned: Mapping[int, Reason]) -> NDArray[np.int32]:
-    """The places, ascending, of all records that are not good at a glance, and the condemned ones."""
+    """The places, ascending, of all records that are not good at a glance, and the condemned ones.
+
+    Records without a byte are no suspects: there is nothing to judge.
+    """
     data = np.frombuffer(spans.text, np.uint8)
-    good = spans.lengths <= rules.max_record_bytes
-    good[list(condemned)] = False
-    good[_holding_breaks(spans, data, rules)] = False
-    good &= data[spans.starts] != BYTE_ORDER_MARK[0]
+    good = data[spans.starts] != BYTE_ORDER_MARK[0]
+    good[np.searchsorted(spans.ends, find_breaks(spans.text, rules))] = False
     marks = np.flatnonzero((data == rules.delimiter[0]) | (data == rules.field_delimiter[0]))
     last = np.flatnonzero(data[marks] == rules.delimiter[0])
     good &= np.diff(last, prepend=-1) == len(FIELDS)
@@ -75,15 +78,10 @@ def find_suspects(spans: Spans, rules: Rules, condemned: Mapping[int, Reason]) -
     numbers = [place - len(FIELDS) + 1 for place in range(len(FIELDS)) if place != device]
     plain = _plain_numbers(spans.text, data, marks)
     for place in numbers:
-        good &= plain[last + place]
+        good &= plain.take(last + place, mode="clip")
+    good |= spans.lengths == 0
+    good[list(condemned)] = False
     return np.flatnonzero(~good).astype(np.int32)
-
-
-def _holding_breaks(spans: Spans, data: NDArray[np.uint8], rules: Rules) -> NDArray[np.intp]:
-    """The places of the records that hold a line break or NUL; most texts hold none."""
-    if not any(byte in spans.text for byte in rules.breaks):
-        return np.empty(0, np.intp)
-    return np.searchsorted(spans.ends, np.flatnonzero(np.isin(data, list(rules.breaks))))
 
 
 def _plain_numbers(text: bytes, data: NDArray[np.uint8], marks: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -94,9 +92,10 @@ def _plain_numbers(text: bytes, data: NDArray[np.uint8], marks: NDArray[np.int64
     weights = np.frombuffer(bytearray(text.translate(_WEIGHTS)), np.uint8)
     weights[starts[signed]] = 0
     weights[marks] = 0
-    points = np.add.reduceat(weights, starts)
+    points = np.diff(np.cumsum(weights, dtype=np.uint8)[marks], prepend=np.uint8(0))
     lengths = marks - starts
-    return (points <= 1) & (lengths <= _LONGEST_NUMBER) & (lengths > points.astype(np.int64) + signed)
+    good: NDArray[np.bool_] = (points <= 1) & (lengths <= _LONGEST_NUMBER) & (lengths > points + signed)
+    return good
 
 
 def _behind(marks: NDArray[np.int64]) -> NDArray[np.int64]:
