@@ -1,0 +1,153 @@
+"""One machine's connection: bytes in, and on the second listener acknowledgements out.
+
+Reading does next to nothing: what arrives is put aside until the tick, which frames everything that the
+connection has sent since the last one at once. A connection ends once, with an ending for its last
+record and a reason that an engineer finds in the table `connections`:
+
+    closed         the machine closed it
+    reset          it broke
+    idle_timeout   nothing came for `idle_timeout_s`
+    shutdown       the server ended
+    server_lost    the server was lost (written by the next one)
+
+Acknowledgements melt into the newest: while one can't be sent, later ones only raise the number. After a
+half-close everything is committed and acknowledged before the connection is closed from our side.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from parser.framing import Chunk, Ending, Framer
+from parser.settings import Rules
+
+if TYPE_CHECKING:
+    from ingest.listener import Listener
+
+CLOSED: Final = "closed"
+RESET: Final = "reset"
+IDLE_TIMEOUT: Final = "idle_timeout"
+SHUTDOWN: Final = "shutdown"
+
+
+class Connection(asyncio.Protocol):
+    """A connection, as its transport and the tick see it."""
+
+    __slots__ = (
+        "_acknowledged",
+        "_blocked",
+        "_framer",
+        "_listener",
+        "_pieces",
+        "_transport",
+        "acknowledges",
+        "ending",
+        "heard",
+        "id",
+        "peer",
+        "records",
+        "why",
+    )
+
+    def __init__(self, listener: "Listener", rules: Rules, *, acknowledges: bool) -> None:
+        self._listener = listener
+        self._framer = Framer(rules)
+        self._pieces: list[bytes] = []
+        self._acknowledged = 0
+        self._blocked = False
+        self.acknowledges = acknowledges
+        self.id = 0
+        self.peer = ""
+        self.records = 0
+        """Record numbers taken so far."""
+
+        self.heard = 0.0
+        """When something came last, on the loop's clock; or, after its end, when it ended."""
+
+        self.ending: Ending | None = None
+        self.why = ""
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask to be admitted."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a TCP listener makes no other
+        self._transport = transport
+        transport.set_write_buffer_limits(high=0)
+        self._listener.admit(self, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Put it aside for the tick."""
+        if not self._pieces:
+            self._listener.dirty(self)
+        self._pieces.append(data)
+        self._listener.arrived(len(data))
+
+    def eof_received(self) -> bool:
+        """The machine has sent all; whether the transport stays open for the last acknowledgement."""
+        self.end(self._listener.clean_ending, CLOSED)
+        return self.acknowledges
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        del exc
+        self.end(Ending.RESET, RESET)
+        self._blocked = True
+        self._listener.forget(self)
+
+    def pause_writing(self) -> None:
+        """The last acknowledgement has not left yet."""
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        """It has."""
+        self._blocked = False
+        self._listener.acknowledge_again(self)
+
+    # What the listener calls.
+
+    @property
+    def bytes(self) -> int:
+        """All that was framed, also what was skipped."""
+        return self._framer.received
+
+    def end(self, ending: Ending, why: str) -> None:
+        """End the stream; the first end counts."""
+        if self.ending is None:
+            self.ending, self.why = ending, why
+            self._listener.ended(self)
+
+    def take(self) -> list[Chunk]:
+        """Frame what was put aside; with the end of the stream also what is left."""
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        chunks = self._framer.feed(data)
+        if self.ending is not None:
+            chunks += self._framer.end(self.ending)
+        for chunk in chunks:
+            self.records += chunk.records
+        return chunks
+
+    def acknowledge(self, records: int) -> None:
+        """Tell the sender how many of its records are durable, unless the last word is still waiting."""
+        if not self._blocked and records > self._acknowledged:
+            self._acknowledged = records
+            self._transport.write(b"ACK,%d#" % records)
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self, now: float) -> None:
+        """Read on; the time until now doesn't count as idle."""
+        if not self._transport.is_closing() and self.ending is None:
+            self.heard = now
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Close from our side, when what was written has left."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()

@@ -1,0 +1,29 @@
+"""What can go wrong between the socket and the sinks, and whether trying again helps."""
+
+
+class IngestError(Exception):
+    """Something this side can't do; the message is one line that says what, where and what to do."""
+
+
+class JournalError(IngestError):
+    """The journal can't be used as it is."""
+
+
+class JournalLockedError(JournalError):
+    """Another server has the journal."""
+
+
+class JournalFullError(JournalError):
+    """The disk of the journal has no room; the same commit succeeds when there is."""
+
+
+class JournalBrokenError(JournalError):
+    """The journal's file failed; nothing may be written to it again."""
+
+
+class ClockError(IngestError):
+    """The wall clock is not where it can be; somebody has to confirm it."""
+
+
+class ListenError(IngestError):
+    """A listener can't be opened."""

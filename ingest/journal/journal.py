@@ -1,0 +1,200 @@
+"""The journal as the server sees it: open it, submit blocks, be told what is durable."""
+
+import fcntl
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ingest.clock import ClockReading, check_clock
+from ingest.errors import JournalError, JournalLockedError
+from ingest.journal.committer import Committer, JournalState
+from ingest.journal.keeper import Keeper
+from ingest.journal.recovery import recover
+from ingest.settings import JournalSettings
+from parser.block import Block
+
+_CLOSE_S: Final = 10.0
+
+
+class Tail(msgspec.Struct, frozen=True):
+    """Where a journal ends, and so where numbers and stamps go on."""
+
+    block: int = 0
+    next_record: int = 0
+    stamp_us: int = 0
+
+
+class JournalStatistics(msgspec.Struct, frozen=True):
+    """A journal at one moment."""
+
+    state: JournalState
+    reason: str
+    """Why it is not writing; empty where it is."""
+
+    bytes: int
+    queued_blocks: int
+    """Submitted and not yet durable."""
+
+    queued_bytes: int
+    durable: Tail
+    bounded: bool
+    """Whether the sinks are so far behind that the journal has reached its size."""
+
+
+class _Identity(msgspec.Struct, frozen=True):
+    """What the lock file says; it outlives every segment."""
+
+    journal: str
+    node: int
+
+
+class Journal:
+    """One server's journal."""
+
+    def __init__(self, settings: JournalSettings, node: int, *, vfs: str | None = None) -> None:
+        """Lock the journal, and find where it ends; it is made where there is none.
+
+        `vfs` is SQLite's name of another file system, for breaking it on purpose.
+
+        Raises:
+            JournalLockedError: another server has it.
+            JournalError: it is not this node's, or can't be used.
+        """
+        self._settings = settings
+        self._vfs = vfs
+        self.folder = Path(settings.path)
+        self._lock = _lock(self.folder)
+        try:
+            identity, self.is_new = self._identify(node)
+            self.id = identity.journal
+            found = list(recover(self.folder, self.id))
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._found = found
+        self.tail = Tail(*found[-1].last) if found else Tail()
+        self._state = JournalState.WRITING, ""
+        self._queued: dict[int, int] = {}
+        self._bounded = False
+
+    def check_clock(self) -> None:
+        """Doubt the wall clock if it jumped since the journal was last written.
+
+        Raises:
+            ClockError: it did.
+        """
+        if self._found:
+            check_clock(ClockReading.now(), self._found[-1].head.clock, self.tail.stamp_us)
+
+    def start(
+        self,
+        *,
+        on_commit: Callable[[Sequence[Block], float], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        """Begin to commit. Both are called in threads of the journal.
+
+        `on_commit` gets blocks that are durable by now, in order, and the seconds it took; `on_change`
+        says that `statistics` has something new about state or size.
+        """
+        self._notify = on_change
+        self._keeper = Keeper(self.folder, self._settings, self.id, on_change=self._review, vfs=self._vfs)
+        for found in self._found:
+            self._keeper.adopt(*found)
+        self._review()
+        self._committer = Committer(
+            self._keeper,
+            on_commit=lambda blocks, seconds: self._committed(blocks, seconds, on_commit),
+            on_state=self._changed,
+        )
+        self._keeper.start()
+        self._committer.start()
+
+    def submit(self, block: Block) -> None:
+        """Queue a block; it is durable when `on_commit` has it."""
+        self._queued[block.id] = len(block.payload)
+        self._committer.submit(block)
+
+    def passed(self, sink: str, block: int) -> None:
+        """A durable sink has everything up to this block; all of them report, from 0 on."""
+        self._keeper.passed(sink, block)
+
+    @property
+    def statistics(self) -> JournalStatistics:
+        """The journal at this moment."""
+        queued = list(self._queued.values())
+        return JournalStatistics(
+            *self._state, self._keeper.bytes, len(queued), sum(queued), self.tail, self._bounded
+        )
+
+    def close(self) -> bool:
+        """Commit what is queued and let go of everything; whether all is durable."""
+        self._committer.close()
+        self._committer.join(_CLOSE_S)
+        self._keeper.close()
+        self._keeper.join(_CLOSE_S)
+        os.close(self._lock)
+        return not self._queued
+
+    def _committed(
+        self,
+        blocks: Sequence[Block],
+        seconds: float,
+        on_commit: Callable[[Sequence[Block], float], None],
+    ) -> None:
+        last = blocks[-1]
+        self.tail = Tail(last.id, last.next_record, last.stamp_us)
+        for block in blocks:
+            self._queued.pop(block.id, None)
+        on_commit(blocks, seconds)
+
+    def _changed(self, state: JournalState, reason: str) -> None:
+        self._state = state, reason
+        self._notify()
+
+    def _review(self) -> None:
+        """Hold the size against its marks."""
+        keeper = self._keeper
+        bounded = keeper.bytes > (keeper.low_mark if self._bounded else keeper.high_mark)
+        if bounded is not self._bounded:
+            self._bounded = bounded
+            self._notify()
+
+    def _identify(self, node: int) -> tuple[_Identity, bool]:
+        content = os.pread(self._lock, 4096, 0)
+        if not content:
+            identity = _Identity(uuid.uuid4().hex, node)
+            os.pwrite(self._lock, msgspec.json.encode(identity), 0)
+            os.fsync(self._lock)
+            return identity, True
+        try:
+            identity = msgspec.json.decode(content, type=_Identity)
+        except msgspec.MsgspecError as error:
+            raise JournalError(f"{self.folder / 'lock'}: does not say whose journal it is: {error}") from None
+        if identity.node != node:
+            raise JournalError(
+                f"{self.folder}: is the journal of node {identity.node}, not of node {node}; "
+                "set [ingest] node_id or [journal] path accordingly"
+            )
+        return identity, False
+
+
+def _lock(folder: Path) -> int:
+    """Take the journal for this process, for as long as it lives."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise JournalError(f"{folder}: the journal can't be made there: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise JournalLockedError(
+            f"{folder}: another server is writing to this journal; give each its own [journal] path"
+        ) from None
+    return handle

@@ -1,0 +1,219 @@
+"""The thread that looks after the files: makes them ahead, seals, checkpoints and trims them.
+
+The committer only ever takes a file over and hands it back. A sealed segment goes when every durable sink
+has passed its last block and `keep_hours` are over, or the room is needed. If it has to wait for longer
+than a few seconds its log is copied into its database, once, away from the commits.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ingest.clock import ClockReading
+from ingest.errors import JournalError
+from ingest.journal.segment import Segment, SegmentHead, companions, disk_bytes, next_path
+from ingest.settings import MIB, JournalSettings
+from parser.block import Block
+
+_ROUND_S: Final = 0.5
+_SETTLED_S: Final = 5.0
+_SEGMENT_BYTES: Final = 64 * MIB
+_HOUR_US: Final = 3_600_000_000
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A sealed segment."""
+
+    path: Path
+    first_block: int
+    last_block: int
+    stamp_us: int
+    """Of its last block."""
+
+    bytes: int
+    sealed: float
+    """When, on the monotonic clock."""
+
+    segment: Segment | None
+    """Open until its log has been copied."""
+
+
+class Keeper(threading.Thread):
+    """All segments of a journal."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: JournalSettings,
+        journal: str,
+        *,
+        on_change: Callable[[], None],
+        vfs: str | None = None,
+    ) -> None:
+        """`on_change` is called, in any thread, when the journal's size may have changed."""
+        super().__init__(name="journal-keeper")
+        self._folder = folder
+        self._journal = journal
+        self._max_bytes = settings.max_bytes
+        self._keep_us = int(settings.keep_hours * _HOUR_US)
+        self._segment_bytes = min(_SEGMENT_BYTES, settings.max_bytes // 16)
+        self._on_change = on_change
+        self._vfs = vfs
+        self._kept: list[_Kept] = []
+        self._active: _Kept | None = None
+        self._passed: dict[str, int] = {}
+        self._newest_us = 0
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._spare = folder / "spare"
+
+    # What the committer calls, in its own thread.
+
+    def take_over(self, first: Block) -> Segment:
+        """The file made ahead, or a new one, as the segment that begins with this block."""
+        path = next_path(self._folder)
+        if self._spare.exists():
+            self._spare.rename(path)
+            segment = Segment(path, vfs=self._vfs)
+        else:
+            segment = Segment(path, create=True, vfs=self._vfs)
+        _sync_folder(self._folder)
+        segment.begin(
+            SegmentHead(self._journal, first.node, first.id, first.first_record, ClockReading.now())
+        )
+        with self._lock:
+            self._active = _Kept(path, first.id, first.id - 1, first.stamp_us, 0, 0.0, segment)
+        self._wake.set()
+        return segment
+
+    def written(self, segment: Segment, blocks: Sequence[Block]) -> bool:
+        """Account for a commit; whether the segment has grown enough."""
+        size = disk_bytes(segment.path)
+        with self._lock:
+            if self._active is not None:
+                self._active.last_block = blocks[-1].id
+                self._active.stamp_us = self._newest_us = blocks[-1].stamp_us
+                self._active.bytes = size
+        self._on_change()
+        return size >= self._segment_bytes
+
+    def seal(self, segment: Segment) -> None:
+        """Take care of a segment that is not written to any more."""
+        with self._lock:
+            active, self._active = self._active, None
+            if active is not None and active.segment is segment:
+                active.sealed = time.monotonic()
+                self._kept.append(active)
+        self._wake.set()
+
+    # What everybody calls.
+
+    def adopt(self, path: Path, head: SegmentHead, last: tuple[int, int, int]) -> None:
+        """Take care of a segment that an earlier server has written."""
+        kept = _Kept(path, head.first_block, last[0], last[2], disk_bytes(path), 0.0, None)
+        self._kept.append(kept)
+        self._newest_us = max(self._newest_us, last[2])
+
+    def passed(self, sink: str, block: int) -> None:
+        """A durable sink has everything up to this block; names and blocks as they come."""
+        with self._lock:
+            self._passed[sink] = block
+        self._wake.set()
+
+    @property
+    def bytes(self) -> int:
+        """What the journal takes on the disk."""
+        with self._lock:
+            active = self._active.bytes if self._active is not None else 0
+            return active + sum(kept.bytes for kept in self._kept)
+
+    @property
+    def high_mark(self) -> int:
+        """The size at which reading pauses: so that what is under way still fits."""
+        return self._max_bytes - 2 * self._segment_bytes
+
+    @property
+    def low_mark(self) -> int:
+        """The size at which it goes on."""
+        return self._max_bytes - 4 * self._segment_bytes
+
+    def close(self) -> None:
+        """End the thread after a last round."""
+        self._closing = True
+        self._wake.set()
+
+    def run(self) -> None:
+        """The thread."""
+        while not self._closing:
+            self._wake.wait(_ROUND_S)
+            self._wake.clear()
+            self._make_spare()
+            self._trim()
+            self._settle()
+        self._trim()
+        for kept in self._kept:
+            if kept.segment is not None:
+                kept.segment.close()
+
+    def _make_spare(self) -> None:
+        if self._spare.exists() or self._closing:
+            return
+        with suppress(JournalError):  # then the committer makes one itself, and says what is wrong
+            making = self._folder / "spare.new"
+            for file in companions(making):
+                file.unlink()
+            segment = Segment(making, create=True, vfs=self._vfs)
+            segment.truncate_log()
+            segment.close()
+            for file in companions(making)[1:]:
+                file.unlink()
+            making.rename(self._spare)
+
+    def _trim(self) -> None:
+        """Delete what nobody needs, the oldest first."""
+        while (kept := self._deletable()) is not None:
+            if kept.segment is not None:
+                kept.segment.close()
+            for file in companions(kept.path):
+                file.unlink()
+            self._on_change()
+
+    def _deletable(self) -> _Kept | None:
+        with self._lock:
+            if not self._kept or not self._passed:
+                return None
+            oldest = self._kept[0]
+            if oldest.last_block > min(self._passed.values()):
+                return None
+            young = oldest.stamp_us > self._newest_us - self._keep_us
+            size = sum(kept.bytes for kept in self._kept)
+            if young and self._keep_us and size < self.low_mark - self._segment_bytes:
+                return None
+            return self._kept.pop(0)
+
+    def _settle(self) -> None:
+        """Copy the logs of segments that stay for a while, and let go of them."""
+        due = time.monotonic() - _SETTLED_S
+        for kept in [kept for kept in self._kept if kept.segment is not None and kept.sealed < due]:
+            segment, kept.segment = kept.segment, None
+            if segment is not None:
+                with suppress(JournalError):  # its log stays beside it, and is read from there
+                    segment.truncate_log()
+                segment.close()
+                kept.bytes = disk_bytes(kept.path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new or renamed file's name durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

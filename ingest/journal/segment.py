@@ -1,0 +1,229 @@
+"""One segment of the journal: a SQLite database with a table of blocks.
+
+WAL with `synchronous=FULL`: a commit returns when its bytes are synced. Pages of 8 KiB: a block of 1 KB
+costs 11 KB of log (69 KB with pages of 64 KiB), and blocks of 64 KiB are written fastest with them.
+Checkpoints happen only when the keeper asks for one, never within a commit and never by closing.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import apsw
+import msgspec
+
+from ingest.clock import ClockReading
+from ingest.errors import JournalBrokenError, JournalError, JournalFullError
+from parser.block import Block
+
+APPLICATION_ID: Final = 0x48524A4C  # "HRJL"
+SCHEMA_VERSION: Final = 1
+
+_SCHEMA: Final = f"""
+PRAGMA page_size = 8192;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+PRAGMA journal_mode = WAL;
+CREATE TABLE segment (
+    journal TEXT NOT NULL, node INTEGER NOT NULL, first_block INTEGER NOT NULL,
+    first_record INTEGER NOT NULL, clock BLOB NOT NULL
+) STRICT;
+CREATE TABLE blocks (
+    id INTEGER PRIMARY KEY, first_record INTEGER NOT NULL, records INTEGER NOT NULL,
+    stamp_us INTEGER NOT NULL, crc INTEGER NOT NULL, header BLOB NOT NULL, payload BLOB NOT NULL
+) STRICT;
+"""
+
+_COMPANIONS: Final = ("", "-wal", "-shm")
+
+# A full disk shows itself in these ways too, where SQLite grows its shared memory.
+_NO_ROOM: Final = frozenset({apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMOPEN})
+
+
+class SegmentHead(msgspec.Struct, frozen=True):
+    """What a segment says about itself; it has none before its first block."""
+
+    journal: str
+    node: int
+    first_block: int
+    first_record: int
+    clock: ClockReading
+    """The clocks when it was begun."""
+
+
+class BlockRow(msgspec.Struct, frozen=True, array_like=True):
+    """A row of `blocks`, its header and payload not yet looked at."""
+
+    id: int
+    first_record: int
+    records: int
+    stamp_us: int
+    crc: int
+    header: bytes
+    payload: bytes
+
+
+def segment_paths(folder: Path) -> list[Path]:
+    """All segments of a journal in their order."""
+    return sorted(path for path in folder.glob("*.db") if path.stem.isdigit())
+
+
+def next_path(folder: Path) -> Path:
+    """The path of a segment behind all that are there."""
+    paths = segment_paths(folder)
+    return folder / f"{int(paths[-1].stem) + 1 if paths else 1:08}.db"
+
+
+def companions(path: Path) -> list[Path]:
+    """The files that belong to a segment, as far as they exist."""
+    return [file for suffix in _COMPANIONS if (file := Path(f"{path}{suffix}")).exists()]
+
+
+def disk_bytes(path: Path) -> int:
+    """What a segment takes on the disk."""
+    return sum(file.stat().st_size for file in companions(path))
+
+
+class Segment:
+    """An open segment."""
+
+    def __init__(self, path: Path, *, create: bool = False, vfs: str | None = None) -> None:
+        """Open a segment.
+
+        Raises:
+            JournalError: it can't be opened, or is none of ours.
+        """
+        self.path = path
+        self._head: SegmentHead | None = None
+        flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+        with _errors(path):
+            self._db = apsw.Connection(str(path), flags=flags, vfs=vfs)
+        try:
+            self._set_up(create=create)
+        except BaseException:
+            self._db.close(True)
+            raise
+
+    def _set_up(self, *, create: bool) -> None:
+        with _errors(self.path):
+            self._db.set_busy_timeout(5000)
+            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self._db.wal_autocheckpoint(0)
+            if create:
+                self._db.execute(_SCHEMA).fetchall()
+            self._db.pragma("synchronous", "FULL")
+            found = self._db.pragma("application_id"), self._db.pragma("user_version")
+        if found != (APPLICATION_ID, SCHEMA_VERSION):
+            raise JournalError(
+                f"{self.path}: is no journal segment that this version of Headrace can read "
+                f"(version {found[1]}, expected {SCHEMA_VERSION}); move the journal's folder away, "
+                "or use the version that wrote it"
+            )
+
+    def begin(self, head: SegmentHead) -> None:
+        """Say whose the segment is; written together with the first blocks."""
+        self._head = head
+
+    def append(self, blocks: Sequence[Block]) -> None:
+        """Write blocks durably, all or none.
+
+        Raises:
+            JournalFullError: the disk has no room; try again when it has.
+            JournalBrokenError: the file failed; nothing may be written to it again.
+        """
+        rows = [_to_row(block) for block in blocks]
+        try:
+            with _errors(self.path):
+                self._db.execute("BEGIN IMMEDIATE")
+                if self._head is not None:
+                    self._db.execute("INSERT INTO segment VALUES (?, ?, ?, ?, ?)", _to_values(self._head))
+                self._db.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+                self._db.execute("COMMIT")
+        except JournalError:
+            self._roll_back()
+            raise
+        self._head = None
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            with _errors(self.path):
+                self._db.execute("ROLLBACK")
+
+    def head(self) -> SegmentHead | None:
+        """What the segment says about itself; None while it is empty."""
+        with _errors(self.path):
+            row = self._db.execute("SELECT * FROM segment").fetchone()
+        if row is None:
+            return None
+        journal, node, first_block, first_record, clock = row
+        return SegmentHead(
+            journal, node, first_block, first_record, msgspec.msgpack.decode(clock, type=ClockReading)
+        )
+
+    def last(self) -> tuple[int, int, int]:
+        """Id, next record and stamp of the last block; it has one if it has a head."""
+        with _errors(self.path):
+            row = self._db.execute(
+                "SELECT id, first_record + records, stamp_us FROM blocks ORDER BY id DESC LIMIT 1"
+            ).fetchone()
+        if row is None:
+            raise JournalBrokenError(f"{self.path}: its blocks are gone")
+        return row[0], row[1], row[2]
+
+    def rows(self, after: int, limit: int) -> list[BlockRow]:
+        """The next blocks with id > after, in order."""
+        with _errors(self.path):
+            found = self._db.execute("SELECT * FROM blocks WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+            return [BlockRow(*row) for row in found]
+
+    def row(self, block: int) -> BlockRow | None:
+        """One block, or None where it isn't there."""
+        with _errors(self.path):
+            row = self._db.execute("SELECT * FROM blocks WHERE id = ?", (block,)).fetchone()
+        return row and BlockRow(*row)
+
+    def checkpoint(self) -> tuple[int, int]:
+        """Copy the log into the database, as far as no reader needs it.
+
+        Returns the valid frames of the log and how many of them were copied.
+        """
+        with _errors(self.path):
+            return self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def truncate_log(self) -> None:
+        """Copy the log into the database and empty it, or do nothing while somebody reads."""
+        with _errors(self.path):
+            self._db.set_busy_timeout(0)
+            try:
+                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            except apsw.BusyError:
+                pass
+            finally:
+                self._db.set_busy_timeout(5000)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close(True)
+
+
+def _to_row(block: Block) -> tuple[int | bytes, ...]:
+    header, crc = block.encode()
+    return block.id, block.first_record, block.records, block.stamp_us, crc, header, block.payload
+
+
+def _to_values(head: SegmentHead) -> tuple[str | int | bytes, ...]:
+    clock = msgspec.msgpack.encode(head.clock)
+    return head.journal, head.node, head.first_block, head.first_record, clock
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except apsw.FullError as error:
+        raise JournalFullError(f"{path}: no room on the journal's disk") from error
+    except apsw.Error as error:
+        if getattr(error, "extendedresult", None) in _NO_ROOM:
+            raise JournalFullError(f"{path}: no room on the journal's disk") from error
+        raise JournalBrokenError(f"{path}: {error}") from error

@@ -1,0 +1,63 @@
+"""What Prometheus sees of the way from the sockets to the sinks; names after its conventions."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SHORT: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+
+
+class IngestMetrics:
+    """The instruments of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.open = Gauge("headrace_connections_open", "Connections at the moment", registry=r)
+        self.opened = Counter("headrace_connections_opened", "Connections accepted", registry=r)
+        self.closed = Counter("headrace_connections_closed", "Connections ended", ["why"], registry=r)
+        self.refused = Counter("headrace_connections_refused", "Not accepted", ["why"], registry=r)
+        self.received_bytes = Counter("headrace_received_bytes", "Bytes read", registry=r)
+        self.received_records = Counter("headrace_received_records", "Record numbers taken", registry=r)
+        self.paused = Gauge("headrace_reading_paused", "1 while reading is paused", registry=r)
+        self.tick_seconds = Histogram("headrace_tick_seconds", "Making one block", buckets=_SHORT, registry=r)
+        self.commit_seconds = Histogram(
+            "headrace_journal_commit_seconds", "Making blocks durable", buckets=_SHORT, registry=r
+        )
+        self.loop_lag_seconds = Histogram(
+            "headrace_event_loop_lag_seconds", "How late the loop is", buckets=_SHORT, registry=r
+        )
+        self.journal_bytes = Gauge("headrace_journal_bytes", "Size of the journal on disk", registry=r)
+        self.journal_writing = Gauge("headrace_journal_writing", "1 while it can write", registry=r)
+        self.journal_queued_bytes = Gauge(
+            "headrace_journal_queued_bytes", "Received and not yet durable", registry=r
+        )
+        self.clock_jump_seconds = Gauge(
+            "headrace_clock_jump_seconds", "How far the wall clock is off, not followed", registry=r
+        )
+        self.oldest_seconds = Gauge(
+            "headrace_journal_oldest_unstored_seconds", "Age of what waits for a sink", ["sink"], registry=r
+        )
+        self.sink_lag = Gauge("headrace_sink_lag_blocks", "Blocks a sink is behind", ["sink"], registry=r)
+        self.sink_up = Gauge("headrace_sink_running", "1 while a sink is writing", ["sink"], registry=r)
+        self.sink_restarts = Counter("headrace_sink_restarts", "Restarts", ["sink"], registry=r)
+        self.stored = Counter("headrace_records_stored", "Rows written", ["sink"], registry=r)
+        self.rejected = Counter(
+            "headrace_records_rejected", "Records that became none", ["sink", "reason"], registry=r
+        )
+        self.unkept = Counter(
+            "headrace_records_unkept", "Rejects counted without their bytes", ["sink"], registry=r
+        )
+        self.empty = Counter("headrace_records_empty", "Nothing between delimiters", ["sink"], registry=r)
+        self.set_aside = Counter(
+            "headrace_records_set_aside", "Records that could not be stored", ["sink"], registry=r
+        )
+        self.damaged = Counter(
+            "headrace_journal_damaged_blocks", "Blocks that could not be read", ["sink"], registry=r
+        )
+        self.gaps = Counter(
+            "headrace_journal_gaps", "Times a sink found blocks trimmed that it needed", ["sink"], registry=r
+        )
+        self.store_log_bytes = Gauge(
+            "headrace_store_wal_bytes", "Write-ahead log of the tables", ["sink"], registry=r
+        )

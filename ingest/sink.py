@@ -1,0 +1,223 @@
+"""A sink in a process of its own: journal in, tables out.
+
+It runs as `python -m ingest.sink`, started and watched by `ingest.supervisor`. Beside the loop, in a
+thread, the same work would make it half as fast and the loop three times as late (measured for
+docs/architecture.md): row by row work holds the interpreter's lock.
+
+The first line on its standard input says what to do; each further line is the newest durable block; the
+end of the input is the end of the parent, and then of the sink. On its standard output it reports, a line
+each, what it has done. All lines are JSON. What it writes moves its cursor in the same step, by
+compare-and-set, so that not even a sink that survived its parent can write a block a second time.
+"""
+
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+from storage.factory import open_writer
+
+from ingest.journal import JournalReader
+from parser.block import Block
+from parser.parsed import ParsedBlock
+from storage.base import Cursor, DamagedBlock, TableWriter
+from storage.errors import CursorMovedError, StorageError
+from storage.settings import StorageSettings
+
+_BATCH_BYTES: Final = 8 << 20
+_LINGER_S: Final = 0.1
+_FIRST_REST_S: Final = 0.25
+_LONGEST_REST_S: Final = 5.0
+_PURGE_EVERY_S: Final = 60.0
+_DAY_MS: Final = 86_400_000
+
+
+class SinkTask(msgspec.Struct, frozen=True):
+    """What a sink is to do."""
+
+    folder: str
+    journal: str
+    node: int
+    storage: StorageSettings
+
+
+class SinkReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a sink has done since its last report."""
+
+    block: int
+    """Where its cursor is."""
+
+    stamp_us: int = 0
+    """Of that block."""
+
+    trouble: str = ""
+    """Why it is waiting; empty while it works."""
+
+    stored: int = 0
+    rejected: dict[str, int] = {}
+    unkept: int = 0
+    empty: int = 0
+    set_aside: int = 0
+    damaged: int = 0
+    gap: tuple[int, int] | None = None
+    """First and last block that it needed and the journal has no more."""
+
+    log_bytes: int = 0
+
+
+class _Orders:
+    """What the parent says, read in a thread."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._changed = threading.Condition()
+        self._newest = 0
+        self.over = False
+
+    def listen(self) -> None:
+        """Read until the parent is gone."""
+        for line in self._stream:
+            with self._changed:
+                self._newest = int(line)
+                self._changed.notify()
+        with self._changed:
+            self.over = True
+            self._changed.notify()
+
+    def wait_for(self, block: int) -> None:
+        """Sleep until this block is durable, or it is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.over or self._newest >= block)
+
+    def rest(self, seconds: float) -> None:
+        """Sleep, unless it is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.over, timeout=max(0.0, seconds))
+
+
+class _Sink:
+    """One run: from opening the tables to the first error."""
+
+    def __init__(self, task: SinkTask, orders: _Orders, out: BinaryIO) -> None:
+        self._task = task
+        self._orders = orders
+        self._out = out
+        self._writer: TableWriter = open_writer(task.storage)
+        claim = self._writer.claim(task.node, task.journal, adopt=False)
+        self._cursor = claim.cursor
+        self._reader = JournalReader(Path(task.folder), claim.next_record if claim.cursor else None)
+        self._after = claim.cursor.block if claim.cursor else 0
+        self._purged = 0.0
+        self._newest_us = 0
+        _report(self._out, SinkReport(self._after))
+
+    def run(self) -> None:
+        """Work until it is over."""
+        self._close_gap()
+        while not self._orders.over:
+            begun = time.monotonic()
+            blocks = self._reader.read(self._after, _BATCH_BYTES)
+            if blocks:
+                self._write(blocks)
+                self._orders.rest(begun + _LINGER_S - time.monotonic())
+            else:
+                self._purge()
+                self._orders.wait_for(self._after + 1)
+
+    def close(self) -> None:
+        """Let go of journal and tables."""
+        self._reader.close()
+        self._writer.close()
+
+    def _close_gap(self) -> None:
+        """Begin at the journal's first block where the next one needed is there no more; say so."""
+        first = self._reader.first_block()
+        if first is not None and first > self._after + 1:
+            if self._cursor is not None:
+                _report(self._out, SinkReport(self._after, gap=(self._after + 1, first - 1)))
+                self._reader = JournalReader(Path(self._task.folder))
+            self._after = first - 1
+
+    def _write(self, blocks: list[Block | DamagedBlock]) -> None:
+        parsed = [ParsedBlock.of(item) if isinstance(item, Block) else item for item in blocks]
+        written = self._writer.write(self._cursor, parsed, self._task.journal)
+        last = blocks[-1]
+        self._after, self._newest_us = last.id, last.stamp_us
+        self._cursor = Cursor(self._task.journal, last.id)
+        damaged = sum(isinstance(item, DamagedBlock) for item in blocks)
+        _report(
+            self._out,
+            SinkReport(
+                last.id,
+                last.stamp_us,
+                "",
+                written.stored,
+                written.rejected,
+                written.unkept,
+                written.empty,
+                written.set_aside,
+                damaged,
+                log_bytes=_log_bytes(self._task.storage),
+            ),
+        )
+        self._purge()
+
+    def _purge(self) -> None:
+        """Delete a step of what is too old, by the newest stamp: the only time that was accepted."""
+        keep_days = self._task.storage.keep_days
+        if keep_days is None or not self._newest_us or time.monotonic() < self._purged + _PURGE_EVERY_S:
+            return
+        if not self._writer.purge(self._newest_us // 1000 - int(keep_days * _DAY_MS)):
+            self._purged = time.monotonic()
+
+
+def _report(out: BinaryIO, report: SinkReport) -> None:
+    """Tell the parent."""
+    out.write(msgspec.json.encode(report) + b"\n")
+    out.flush()
+
+
+def _log_bytes(storage: StorageSettings) -> int:
+    log = Path(f"{storage.sqlite.path}-wal")
+    return log.stat().st_size if log.exists() else 0
+
+
+def main() -> None:
+    """Work until the parent closes our input; errors that pass are reported and waited for."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent decides when it is over
+    task = msgspec.json.decode(sys.stdin.buffer.readline(), type=SinkTask)
+    orders = _Orders(sys.stdin.buffer)
+    threading.Thread(target=orders.listen, daemon=True).start()
+    rest = _FIRST_REST_S
+    while not orders.over:
+        begun = time.monotonic()
+        trouble = _run_once(task, orders, sys.stdout.buffer)
+        if trouble:
+            _report(sys.stdout.buffer, SinkReport(-1, trouble=trouble))
+            lasted = time.monotonic() - begun > _LONGEST_REST_S
+            rest = _FIRST_REST_S if lasted else min(2 * rest, _LONGEST_REST_S)
+            orders.rest(rest)
+
+
+def _run_once(task: SinkTask, orders: _Orders, out: BinaryIO) -> str:
+    """Run until it is over or something goes wrong; what went wrong."""
+    sink = None
+    try:
+        sink = _Sink(task, orders, out)
+        sink.run()
+    except CursorMovedError as error:
+        return f"another writer was here: {error}"
+    except StorageError as error:
+        return str(error)
+    finally:
+        if sink is not None:
+            sink.close()
+    return ""
+
+
+if __name__ == "__main__":
+    main()

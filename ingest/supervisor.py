@@ -1,0 +1,176 @@
+"""Watching over a sink's process: start it, tell it what is durable, hear what it did, start it again.
+
+state      up                        trouble                  exit
+STARTING   first report: RUNNING     report: WAITING          RESTARTING
+RUNNING                              report: WAITING          RESTARTING
+WAITING    report without: RUNNING                            RESTARTING
+RESTARTING after a rest: STARTING
+STOPPED    for good, when the server ends
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+import structlog
+
+from ingest.metrics import IngestMetrics
+from ingest.sink import SinkReport, SinkTask
+
+_FIRST_REST_S: Final = 0.2
+_LONGEST_REST_S: Final = 5.0
+_END_S: Final = 5.0
+
+_log = structlog.get_logger("sink")
+
+
+class SinkState(StrEnum):
+    """What a sink is doing."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    WAITING = "waiting"
+    RESTARTING = "restarting"
+    STOPPED = "stopped"
+
+
+class SinkStatistics(msgspec.Struct, frozen=True):
+    """A sink at one moment."""
+
+    name: str
+    state: SinkState
+    trouble: str
+    block: int
+    """Everything up to here is in its tables."""
+
+    stamp_us: int
+    newest: int
+    """The newest block that is durable."""
+
+    pid: int | None
+
+
+class Supervisor:
+    """One sink's process, for as long as the server lives."""
+
+    def __init__(
+        self, name: str, task: SinkTask, metrics: IngestMetrics, on_progress: Callable[[int], None]
+    ) -> None:
+        """`on_progress` gets the block that the sink has come to, each time it moves."""
+        self._name = name
+        self._task = task
+        self._metrics = metrics
+        self._on_progress = on_progress
+        self._process: asyncio.subprocess.Process | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._state = SinkState.STARTING
+        self._trouble = ""
+        self._block = self._stamp_us = self._newest = 0
+        self._moved = asyncio.Event()
+
+    @property
+    def statistics(self) -> SinkStatistics:
+        """The sink at this moment."""
+        pid = self._process.pid if self._process is not None else None
+        return SinkStatistics(
+            self._name, self._state, self._trouble, self._block, self._stamp_us, self._newest, pid
+        )
+
+    def start(self) -> None:
+        """Begin; returns before the process is there."""
+        self._watching = asyncio.create_task(self._watch(), name=f"sink {self._name}")
+
+    def committed(self, block: int) -> None:
+        """Tell the sink which block is the newest durable one."""
+        self._newest = block
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.write(b"%d\n" % block)
+
+    async def flush(self, seconds: float) -> bool:
+        """Wait until the sink has everything; False if it has not in this time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._block < self._newest:
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """End the process, by force if it doesn't end by itself."""
+        self._state = SinkState.STOPPED
+        process = self._process
+        if process is not None and process.returncode is None:
+            if process.stdin is not None:
+                process.stdin.close()
+            try:
+                await asyncio.wait_for(process.wait(), _END_S)
+            except TimeoutError:
+                process.kill()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        rest = _FIRST_REST_S
+        while self._state is not SinkState.STOPPED:
+            begun = asyncio.get_running_loop().time()
+            self._state = SinkState.STARTING
+            code = await self._run()
+            if self._state is SinkState.STOPPED:
+                return
+            self._state, self._trouble = SinkState.RESTARTING, f"its process ended with status {code}"
+            self._metrics.sink_restarts.labels(self._name).inc()
+            _log.error("sink_ended", sink=self._name, status=code)
+            lived = asyncio.get_running_loop().time() - begun
+            rest = _FIRST_REST_S if lived > _LONGEST_REST_S else min(2 * rest, _LONGEST_REST_S)
+            await asyncio.sleep(rest)
+
+    async def _run(self) -> int:
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "ingest.sink",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert process.stdin is not None  # noqa: S101  # both are pipes
+        assert process.stdout is not None  # noqa: S101
+        process.stdin.write(msgspec.json.encode(self._task) + b"\n%d\n" % self._newest)
+        async for line in process.stdout:
+            self._hear(msgspec.json.decode(line, type=SinkReport))
+        return await process.wait()
+
+    def _hear(self, report: SinkReport) -> None:
+        if report.trouble and report.trouble != self._trouble:
+            _log.warning("sink_waits", sink=self._name, reason=report.trouble)
+        elif self._trouble and not report.trouble:
+            _log.info("sink_goes_on", sink=self._name)
+        self._trouble = report.trouble
+        self._state = SinkState.WAITING if report.trouble else SinkState.RUNNING
+        if report.gap is not None:
+            _log.error("journal_gap", sink=self._name, first=report.gap[0], last=report.gap[1])
+        if report.damaged:
+            _log.error("damaged_blocks", sink=self._name, blocks=report.damaged, records=report.set_aside)
+        self._count(report)
+        if report.block > self._block or report.block == 0:
+            self._block, self._stamp_us = report.block, report.stamp_us
+            self._on_progress(report.block)
+            self._moved.set()
+
+    def _count(self, report: SinkReport) -> None:
+        metrics, name = self._metrics, self._name
+        metrics.stored.labels(name).inc(report.stored)
+        for reason, count in report.rejected.items():
+            metrics.rejected.labels(name, reason).inc(count)
+        metrics.unkept.labels(name).inc(report.unkept)
+        metrics.empty.labels(name).inc(report.empty)
+        metrics.set_aside.labels(name).inc(report.set_aside)
+        metrics.damaged.labels(name).inc(report.damaged)
+        metrics.gaps.labels(name).inc(report.gap is not None)
+        metrics.store_log_bytes.labels(name).set(report.log_bytes)
