@@ -15,7 +15,7 @@ half-close everything is committed and acknowledged before the connection is clo
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from parser.framing import Chunk, Ending, Framer
 from parser.settings import Rules
@@ -70,10 +70,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask to be admitted."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a TCP listener makes no other
-        self._transport = transport
-        transport.set_write_buffer_limits(high=0)
-        self._listener.admit(self, transport)
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=0)
+        self._listener.admit(self, self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Put it aside for the tick."""

@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple
 
-import structlog
-
 from ingest.clock import StampClock
 from ingest.connection import IDLE_TIMEOUT, SHUTDOWN, Connection
 from ingest.errors import ListenError
@@ -34,8 +32,6 @@ _QUEUE_LOW: Final = 4 * MIB
 _SWEEP_S: Final = 1.0
 _LAST_WORD_S: Final = 10.0
 _BACKLOG: Final = 4096
-
-_log = structlog.get_logger("ingest")
 
 
 class Numbering(NamedTuple):
@@ -291,12 +287,11 @@ class Listener:
                     connection.close()
 
     def _pause(self) -> None:
-        _log.info("reading_paused", reasons=sorted(self.gate.reasons))
+        self._metrics.pauses.inc()
         for connection in self.connections:
             connection.pause()
 
     def _resume(self) -> None:
-        _log.info("reading_resumed")
         now = self._loop.time()
         for connection in self.connections:
             connection.resume(now)

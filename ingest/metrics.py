@@ -20,6 +20,7 @@ class IngestMetrics:
         self.received_bytes = Counter("headrace_received_bytes", "Bytes read", registry=r)
         self.received_records = Counter("headrace_received_records", "Record numbers taken", registry=r)
         self.paused = Gauge("headrace_reading_paused", "1 while reading is paused", registry=r)
+        self.pauses = Counter("headrace_reading_pauses", "Times that reading paused", registry=r)
         self.tick_seconds = Histogram("headrace_tick_seconds", "Making one block", buckets=_SHORT, registry=r)
         self.commit_seconds = Histogram(
             "headrace_journal_commit_seconds", "Making blocks durable", buckets=_SHORT, registry=r

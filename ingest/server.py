@@ -34,6 +34,16 @@ _GAUGES_EVERY_S: Final = 1.0
 _log = structlog.get_logger("ingest")
 
 
+class Ending(msgspec.Struct, frozen=True):
+    """How a server ended."""
+
+    durable: bool
+    """Whether everything that arrived is in the journal."""
+
+    flushed: bool
+    """Whether every sink has everything; the rest waits in the journal."""
+
+
 class ServerStatistics(msgspec.Struct, frozen=True):
     """A server at one moment."""
 
@@ -82,6 +92,8 @@ class IngestServer:
         self._live = LivePublisher(feed)
         self._sinks = [Supervisor(name, task, metrics, self._progress(name)) for name, task in sinks.items()]
         self._tasks: list[asyncio.Task[None]] = []
+        self._ending: Ending | None = None
+        self._troubles: list[str] = []
 
     async def start(self, version: str) -> None:
         """Start all parts; the listeners last.
@@ -106,8 +118,13 @@ class IngestServer:
             await self.stop()
             raise
 
-    async def stop(self) -> bool:
-        """End in order; whether every sink has everything."""
+    async def stop(self) -> Ending:
+        """End in order; the second call only says again how it ended."""
+        if self._ending is None:
+            self._ending = await self._stop()
+        return self._ending
+
+    async def _stop(self) -> Ending:
         self.listener.stop()
         await self._until_durable()
         self.listener.hang_up()
@@ -119,9 +136,7 @@ class IngestServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         durable = await asyncio.to_thread(self._journal.close)
-        if not durable:
-            _log.error("not_durable", reason=self.statistics.journal.reason)
-        return all(flushed) and durable
+        return Ending(durable=durable, flushed=all(flushed))
 
     @property
     def statistics(self) -> ServerStatistics:
@@ -161,8 +176,12 @@ class IngestServer:
         full = journal.state is not JournalState.WRITING
         (gate.close if full else gate.open)("journal_not_writing")
         (gate.close if journal.bounded else gate.open)("journal_at_max_bytes")
-        if full:
-            _log.error("journal_not_writing", state=journal.state, reason=journal.reason)
+        if self._troubles != (troubles := self.statistics.troubles):
+            self._troubles = troubles
+            if troubles:
+                _log.error("not_ready", reasons=troubles)
+            else:
+                _log.info("ready")
 
     def _progress(self, name: str) -> Callable[[int], None]:
         return lambda block: self._journal.passed(name, block)

@@ -64,8 +64,6 @@ class Journal:
             JournalLockedError: another server has it.
             JournalError: it is not this node's, or can't be used.
         """
-        self._settings = settings
-        self._vfs = vfs
         self.folder = Path(settings.path)
         self._lock = _lock(self.folder)
         try:
@@ -80,6 +78,11 @@ class Journal:
         self._state = JournalState.WRITING, ""
         self._queued: dict[int, int] = {}
         self._bounded = False
+        self._notify: Callable[[], None] = lambda: None
+        self._keeper = Keeper(self.folder, settings, self.id, on_change=self._review, vfs=vfs)
+        for segment in found:
+            self._keeper.adopt(*segment)
+        self._review()
 
     def check_clock(self) -> None:
         """Doubt the wall clock if it jumped since the journal was last written.
@@ -102,10 +105,6 @@ class Journal:
         says that `statistics` has something new about state or size.
         """
         self._notify = on_change
-        self._keeper = Keeper(self.folder, self._settings, self.id, on_change=self._review, vfs=self._vfs)
-        for found in self._found:
-            self._keeper.adopt(*found)
-        self._review()
         self._committer = Committer(
             self._keeper,
             on_commit=lambda blocks, seconds: self._committed(blocks, seconds, on_commit),

@@ -1,0 +1,222 @@
+"""The command line. Exit status 0: good, 1: it failed, 2: the call or the configuration was wrong."""
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec
+
+import click
+import uvloop
+from benchmarks.command import bench
+from simulator.command import simulate
+from storage.reconcile import reconcile as reconcile_
+from storage.sqlite.backup import back_up
+from storage.sqlite.books import SqliteBooks
+
+from headrace import demo as demo_
+from headrace import quarantine as quarantine_
+from headrace import tail as tail_
+from headrace.config import DEFAULT_FILE, Config, load_config
+from headrace.errors import ConfigError, FailedError
+from headrace.logs import LogFormat, configure_logs
+from headrace.serve import StartOptions, run_server, until_told
+from ingest.errors import IngestError
+from storage.errors import StorageError
+from storage.factory import open_quarantine, open_writer
+
+P = ParamSpec("P")
+
+
+def _reporting_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn what went wrong into one line and an exit status."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except (ConfigError, IngestError, StorageError) as error:
+            click.echo(f"headrace: {error}", err=True)
+            sys.exit(2)
+        except FailedError as error:
+            click.echo(f"headrace: {error}", err=True)
+            sys.exit(1)
+
+    return run
+
+
+_config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    help="Configuration file; without it config.toml, or the defaults where there is none.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="headrace")
+def main() -> None:
+    """Carry telemetry from shop-floor machines into a database, no record lost."""
+
+
+main.add_command(simulate)
+main.add_command(bench)
+
+
+@main.command()
+@_config_option
+@click.option("--adopt-node", is_flag=True, help="Take the node id over from a journal that is lost.")
+@click.option("--accept-clock", is_flag=True, help="The clock is right, although it seems to have jumped.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    default="auto",
+    show_default=True,
+    help="How to log to standard error; auto is text on a terminal and JSON elsewhere.",
+)
+@_reporting_errors
+def serve(config_path: Path | None, adopt_node: bool, accept_clock: bool, log_format: LogFormat) -> None:  # noqa: FBT001  # click passes flags so
+    """Listen for machines, store what they send, and serve the pages."""
+    configure_logs(log_format)
+    uvloop.run(_serve(load_config(config_path), StartOptions(adopt_node, accept_clock)))
+
+
+async def _serve(config: Config, options: StartOptions) -> None:
+    async with run_server(config, options) as running:
+        click.echo(f"machines: {running.host}:{running.port}")
+        if running.ack_port is not None:
+            click.echo(f"acknowledged: {running.host}:{running.ack_port}")
+        click.echo(f"pages: {running.url}")
+        sys.stdout.flush()
+        await until_told()
+
+
+@main.command()
+@click.option("--machines", type=click.IntRange(1, 1000), default=20, show_default=True)
+@_reporting_errors
+def demo(machines: int) -> None:
+    """Server, simulated machines and pages, on the embedded database in data/demo."""
+    configure_logs("console")
+    uvloop.run(demo_.run_demo(machines))
+
+
+@main.command("check-config")
+@_config_option
+@_reporting_errors
+def check_config(config_path: Path | None) -> None:
+    """Say whether the configuration can be used, and what is wrong with it."""
+    config = load_config(config_path)
+    source = config_path or (DEFAULT_FILE if DEFAULT_FILE.exists() else "the defaults")
+    click.echo(f"{source}: good")
+    for warning in _warnings(config):
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _warnings(config: Config) -> list[str]:
+    found = []
+    folder = next(
+        path
+        for path in (Path(config.journal.path), *Path(config.journal.path).absolute().parents)
+        if path.exists()
+    )
+    free = shutil.disk_usage(folder).free
+    if free < config.journal.max_bytes:
+        found.append(
+            f"[journal] max_bytes: {config.journal.max_bytes} is more than the {free} bytes free on its "
+            "disk; reading will pause when the disk is full"
+        )
+    if config.ingest.host in ("0.0.0.0", "::") and not config.ingest.allow:  # noqa: S104  # it warns of it
+        found.append("[ingest] host: everybody can send; [ingest] allow limits it to some networks")
+    if config.http.host not in ("127.0.0.1", "::1", "localhost"):
+        found.append("[http] host: everybody who reaches it can read the pages; they have no login")
+    return found
+
+
+@main.command()
+@_config_option
+@click.option("--device", help="Only this machine.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--url", help="The server's pages, if they are not where the configuration says.")
+@_reporting_errors
+def tail(config_path: Path | None, device: str | None, as_json: bool, url: str | None) -> None:  # noqa: FBT001  # click passes flags so
+    """Show records as they arrive, until Ctrl-C."""
+    http = load_config(config_path).http
+    target = (url or f"http://{http.host}:{http.port}").rstrip("/")
+    try:
+        asyncio.run(tail_.tail(target, device, as_json=as_json))
+    except KeyboardInterrupt:
+        click.echo(err=True)
+
+
+@main.group()
+def quarantine() -> None:
+    """Rejected records: look at them, and judge them again."""
+
+
+@quarantine.command("list")
+@_config_option
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+@_reporting_errors
+def quarantine_list(config_path: Path | None, limit: int) -> None:
+    """Show the records that a replay would judge again, the oldest first."""
+    waiting = open_quarantine(load_config(config_path).storage)
+    for number, rejected in enumerate(quarantine_.rejects(waiting)):
+        if number >= limit:
+            click.echo(f"(more; --limit shows more than {limit})", err=True)
+            break
+        at = datetime.fromtimestamp(rejected.received_at / 1000, UTC).isoformat(timespec="milliseconds")
+        what = f"{rejected.reason} {rejected.field or ''}".rstrip()
+        click.echo(f"{at}  {rejected.seq}  {rejected.peer}  byte {rejected.place}  {what}  {rejected.raw!r}")
+
+
+@quarantine.command("replay")
+@_config_option
+@_reporting_errors
+def quarantine_replay(config_path: Path | None) -> None:
+    """Judge rejects by the present configuration; those that are good now move to the readings."""
+    config = load_config(config_path)
+    outcomes = quarantine_.replay(open_quarantine(config.storage), config.rules)
+    click.echo(", ".join(f"{count} {what}" for what, count in sorted(outcomes.items())) or "nothing to judge")
+
+
+@main.command()
+@_config_option
+@_reporting_errors
+def reconcile(config_path: Path | None) -> None:
+    """Count the rows of the tables against the ledger; exit status 1 if something is missing."""
+    config = load_config(config_path)
+    result = reconcile_(SqliteBooks(Path(config.storage.sqlite.path)))
+    click.echo(result.summary)
+    for finding in result.findings:
+        click.echo(f"- {finding}")
+    if result.findings:
+        raise FailedError(f"{len(result.findings)} things don't add up")
+
+
+@main.group()
+def db() -> None:
+    """The database of the tables."""
+
+
+@db.command("init")
+@_config_option
+@_reporting_errors
+def db_init(config_path: Path | None) -> None:
+    """Make the tables where there are none; doing it twice changes nothing."""
+    config = load_config(config_path)
+    open_writer(config.storage).close()
+    click.echo(f"{config.storage.sqlite.path}: ready")
+
+
+@db.command("backup")
+@_config_option
+@click.argument("target", type=click.Path(path_type=Path))
+@_reporting_errors
+def db_backup(config_path: Path | None, target: Path) -> None:
+    """Copy the database to TARGET while the server writes to it."""
+    config = load_config(config_path)
+    back_up(Path(config.storage.sqlite.path), target)
+    click.echo(f"{target}: written and checked")

@@ -1,0 +1,91 @@
+"""The configuration file: frozen data, decoded strictly.
+
+Each room has its own section and explains it (`ingest.settings`, `parser.settings`, `storage.settings`,
+`web.settings`); here they are put together. Decoding is the validation: what is wrong is said with the
+file, the key and what would be right.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from headrace.errors import ConfigError
+from ingest.settings import IngestSettings, JournalSettings
+from parser.settings import RecordSettings, Rules
+from storage.settings import StorageSettings
+from web.settings import HttpSettings
+
+DEFAULT_FILE: Final = Path("config.toml")
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All sections; each may be missing."""
+
+    ingest: IngestSettings = IngestSettings()
+    record: RecordSettings = RecordSettings()
+    journal: JournalSettings = JournalSettings()
+    storage: StorageSettings = StorageSettings()
+    http: HttpSettings = HttpSettings()
+
+    @property
+    def rules(self) -> Rules:
+        """What a block carries of it."""
+        return Rules(record=self.record, max_record_bytes=self.ingest.max_record_bytes)
+
+
+def load_config(path: Path | None) -> Config:
+    """The configuration in this file; without one that in config.toml, or the defaults.
+
+    Raises:
+        ConfigError: the file is missing, can't be read, or says something that can't be.
+    """
+    if path is None:
+        if not DEFAULT_FILE.exists():
+            return Config()
+        path = DEFAULT_FILE
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+    return decode_config(content, str(path))
+
+
+def decode_config(content: dict[str, Any], source: str) -> Config:
+    """The configuration that these tables say.
+
+    Raises:
+        ConfigError: a key is unknown or its value is not what it has to be.
+    """
+    try:
+        return msgspec.convert(content, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(str(error))}") from None
+
+
+def _explain(message: str) -> str:
+    """What msgspec says, with the key as it stands in the file."""
+    text, _, path = message.partition(" - at `$")
+    section, _, key = path.rstrip("`").lstrip(".").replace("[...]", "").rpartition(".")
+    if (unknown := re.search(r"unknown field `(.*)`", text)) is not None:
+        where = ".".join(part for part in (section, key) if part)
+        known = ", ".join(_known_keys(where))
+        return f"{_shown(where, unknown[1])}: there is no such key; known are: {known}"
+    if (named := re.match(r"([a-z_]+(?:\.\w+)?): (.*)", text)) is not None:  # said by a section itself
+        return f"{_shown('.'.join(part for part in (section, key) if part), named[1])}: {named[2]}"
+    return f"{_shown(section, key)}: {text[:1].lower()}{text[1:]}"
+
+
+def _shown(section: str, key: str) -> str:
+    return f"[{section}] {key}" if section else key
+
+
+def _known_keys(where: str) -> list[str]:
+    kind: Any = Config
+    for part in where.split(".") if where else []:
+        kind = next(field.type for field in msgspec.structs.fields(kind) if field.name == part)
+    return [field.name for field in msgspec.structs.fields(kind)]
