@@ -1,0 +1,1 @@
+"""The tests: one folder per room; README.md says where each test goes."""
