@@ -1,0 +1,92 @@
+"""What the plain parser says of a stream, and what a parsed block says, in one shape to be compared.
+
+The expectation is made from the whole stream and knows nothing of chunks: it splits at the delimiter,
+asks `parser.reference`, and applies the rules for what follows the last delimiter.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from parser.block import Block, chunk_table
+from parser.framing import CUT_OFF, Chunk, Ending, Framer
+from parser.parsed import ParsedBlock
+from parser.reference import parse_record, refuse
+from parser.settings import Rules
+from parser.verdicts import Accepted, Empty, Reason, Refused, Verdict
+
+NODE = 7
+FIRST_RECORD = 1 << 40
+
+
+class Judged(NamedTuple):
+    """What became of one record. Floats are their eight bytes, so that -0.0 is not 0.0."""
+
+    what: tuple[str, bytes] | Refused | None
+    """Device and values, the refusal, or None for an empty record."""
+
+    offset: int | None = None
+    """Of a reject: where it begins in its connection's stream."""
+
+    raw: bytes | None = None
+    """Of a reject: its bytes, up to the limit."""
+
+
+def expect(stream: bytes, ending: Ending, rules: Rules) -> list[Judged]:
+    """What each record number of a stream stands for."""
+    *records, tail = stream.split(rules.delimiter)
+    judged = []
+    offset = 0
+    for raw in records:
+        judged.append(_judge(parse_record(raw, rules), offset, raw, rules))
+        offset += len(raw) + 1
+    verdict = _judge_tail(tail, ending, rules)
+    if not isinstance(verdict, Empty):
+        judged.append(_judge(verdict, offset, tail, rules))
+    return judged
+
+
+def _judge_tail(tail: bytes, ending: Ending, rules: Rules) -> Verdict:
+    verdict = parse_record(tail, rules)
+    oversize = isinstance(verdict, Refused) and verdict.reason is Reason.OVERSIZE
+    if ending in CUT_OFF and not oversize and not isinstance(verdict, Empty):
+        return refuse(Reason.TRUNCATED, tail, rules)
+    return verdict
+
+
+def _judge(verdict: Verdict, offset: int, raw: bytes, rules: Rules) -> Judged:
+    match verdict:
+        case Accepted(device_id, values):
+            return Judged((device_id, struct.pack("5d", *values)))
+        case Refused():
+            return Judged(verdict, offset, raw[: rules.max_record_bytes])
+        case _:
+            return Judged(None)
+
+
+def frame(pieces: Iterable[bytes], ending: Ending, rules: Rules) -> list[Chunk]:
+    """The chunks of a stream that arrives in these pieces and ends so."""
+    framer = Framer(rules)
+    chunks = [chunk for piece in pieces for chunk in framer.feed(piece)]
+    return chunks + framer.end(ending)
+
+
+def block_of(chunks: Sequence[tuple[int, Chunk]], rules: Rules) -> Block:
+    """A block of (connection, chunk) pairs."""
+    table, payload = chunk_table(chunks)
+    return Block(1, NODE, FIRST_RECORD, 1_700_000_000_000_000, rules, (), table, payload)
+
+
+def observe(parsed: ParsedBlock) -> Iterator[tuple[int, Judged]]:
+    """Connection and fate of each record of a block, by its number."""
+    columns, block = parsed.columns, parsed.block
+    fates = [Judged(None)] * block.records
+    for row, seq in enumerate(parsed.seqs.tolist()):
+        device = columns.devices[columns.codes[row]]
+        place = seq - block.seq(0)
+        fates[place] = Judged((device, columns.values[:, row].astype("<f8").tobytes()))
+    for number, reject in enumerate(columns.rejects):
+        assert fates[reject.index].what is None, "a record is a row or a reject"
+        fates[reject.index] = Judged(reject.verdict, parsed.stream_offset(number), reject.raw)
+    owners = [int(chunk["connection"]) for chunk in block.chunks for _ in range(chunk["records"])]
+    return zip(owners, fates, strict=True)
