@@ -1,7 +1,6 @@
 """Blocks as the server makes them, from what connections sent."""
 
 from collections.abc import Sequence
-from itertools import count
 
 from parser.block import Block, Closed, Event, Opened, Started, chunk_table
 from parser.framing import Chunk, Ending, Framer
@@ -24,7 +23,7 @@ class Machinery:
         self.journal = journal
         self.at = at
         self.record = record
-        self.ids = count(1)
+        self.next_id = 1
         self.cursor: Cursor | None = None
         """Where a writer is that wrote every block made so far."""
         self._framers: dict[int, Framer] = {}
@@ -46,18 +45,19 @@ class Machinery:
             framer = self._framers.setdefault(connection, Framer(RULES))
             chunks += [(connection, chunk) for chunk in framer.end(ending)]
         table, payload = chunk_table(chunks)
-        block = Block(next(self.ids), self.node, self.record, self.at * 1000, RULES, events, table, payload)
+        block = Block(self.next_id, self.node, self.record, self.at * 1000, RULES, events, table, payload)
         self._advance(block.id, block.next_record, later_ms)
         return ParsedBlock.of(block)
 
     def damaged(self, records: int, *, later_ms: int = 20) -> DamagedBlock:
         """One tick whose bytes the journal lost."""
-        block = DamagedBlock(next(self.ids), self.node, self.record, records, self.at * 1000)
+        block = DamagedBlock(self.next_id, self.node, self.record, records, self.at * 1000)
         self._advance(block.id, self.record + records, later_ms)
         return block
 
     def _advance(self, block: int, record: int, later_ms: int) -> None:
         self.cursor = Cursor(self.journal, block)
+        self.next_id = block + 1
         self.record = record
         self.at += later_ms
 

@@ -1,0 +1,226 @@
+"""A store and the reference are driven by the same random life, and must tell the same story.
+
+Blocks are made from bytes by the real framing and parser; between them servers restart, writes fail half
+way, blocks are replayed, nodes change hands, rejects are accepted and minutes purged.
+"""
+
+import asyncio
+import copy
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from parser.framing import Ending
+from parser.parsed import ParsedBlock
+from parser.verdicts import Accepted
+from storage.base import MINUTE_MS, Connection, DamagedBlock, Reading, ReadingStore, Rejected
+from storage.errors import CursorMovedError, NodeClaimedError, StorageError
+from storage.reconcile import reconcile
+from storage.settings import RejectQuota
+from storage.sqlite.books import SqliteBooks
+from tests.storage.building import STARTED, Machinery, closed, opened, record
+from tests.storage.stores import MemoryStore, SqliteStore
+
+T = TypeVar("T")
+
+EVER = 1 << 62
+DEVICES = ("E0001", "E0002", "~", "x" * 64)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+records = st.builds(record, st.sampled_from(DEVICES), numbers, numbers)
+garbage = st.sampled_from(
+    [b"#", b" #", b"no#", b"E0002,1,2,3,4,nan#", b"E0001,1,2,3,4,5,6#", b"y" * 600 + b"#"]
+)
+pieces = st.one_of(records, garbage, st.just(b"E0001,1,"), st.binary(max_size=6))
+traffic = st.lists(st.tuples(st.integers(0, 4), st.lists(pieces, max_size=6).map(b"".join)), max_size=4)
+endings = st.sampled_from([Ending.CLEAN, Ending.STRICT, Ending.RESET])
+ticks = st.fixed_dictionaries(
+    {
+        "sent": traffic,
+        "openings": st.integers(0, 2),
+        "endings": st.lists(endings, max_size=2),
+        "starts": st.booleans(),
+        "later_ms": st.sampled_from([0, 1, 20, 40_000, 3 * MINUTE_MS]),
+    }
+)
+
+
+class Lives(RuleBasedStateMachine):
+    """The same calls to both stores; after each the tables must agree."""
+
+    @initialize()
+    def begin(self) -> None:
+        """Start with empty tables and one node."""
+        self.folder = Path(tempfile.mkdtemp())
+        quota = RejectQuota(per_connection=3, per_minute=5, rows=8)
+        self.model = MemoryStore(self.folder, quota)
+        self.store = SqliteStore(self.folder, quota)
+        self.writers = [self.model.writer(), self.store.writer()]
+        self.readers = [self.model.reader(), self.store.reader()]
+        self.runner = asyncio.Runner()
+        self.machinery = Machinery()
+        self.journals = 1
+        self.alive = [1, 2]
+        self.connections = 2
+        for writer in self.writers:
+            writer.claim(self.machinery.node, self.machinery.journal, adopt=False)
+
+    @rule(calls=st.lists(ticks, min_size=1, max_size=3))
+    def write(self, calls: list[dict[str, Any]]) -> None:
+        """Blocks are written, several at once, and both count them alike."""
+        cursor = self.machinery.cursor
+        blocks = [self._tick(**call) for call in calls]
+        one, other = (writer.write(cursor, blocks, self.machinery.journal) for writer in self.writers)
+        assert one == other
+
+    @rule(lost=st.integers(0, 5), tick=ticks)
+    def write_around_damage(self, lost: int, tick: dict[str, Any]) -> None:
+        """A block that the journal could not read takes its numbers with it."""
+        cursor = self.machinery.cursor
+        blocks: list[ParsedBlock | DamagedBlock] = [self.machinery.damaged(lost), self._tick(**tick)]
+        one, other = (writer.write(cursor, blocks, self.machinery.journal) for writer in self.writers)
+        assert one == other
+
+    @rule(tick=ticks)
+    def replay(self, tick: dict[str, Any]) -> None:
+        """A block that is there already changes nothing."""
+        before = self.machinery.cursor
+        block = self._tick(**tick)
+        for writer in self.writers:
+            writer.write(before, [block], self.machinery.journal)
+            with pytest.raises(CursorMovedError):
+                writer.write(before, [block], self.machinery.journal)
+
+    @rule(tick=ticks)
+    def fail_half_way(self, tick: dict[str, Any]) -> None:
+        """A row that the tables refuse takes back all that was written with it."""
+        lives = self.machinery, self.alive, self.connections
+        self.machinery, self.alive = copy.deepcopy(self.machinery), list(self.alive)
+        cursor = self.machinery.cursor
+        blocks = [self._tick(**tick), self.machinery.block([(1, b"#" + record("E0001"))])]
+        blocks[1].columns.values[:] = np.nan
+        with pytest.raises(StorageError):
+            self.writers[1].write(cursor, blocks, self.machinery.journal)
+        self.machinery, self.alive, self.connections = lives
+
+    @rule()
+    def reopen(self) -> None:
+        """A new process finds what the one before it left."""
+        self.writers[1].close()
+        self.writers[1] = self.store.writer()
+        claims = [
+            writer.claim(self.machinery.node, self.machinery.journal, adopt=False) for writer in self.writers
+        ]
+        assert claims[0] == claims[1]
+        assert claims[1].cursor == self.machinery.cursor
+
+    @rule(node=st.integers(3, 4))
+    def change_hands(self, node: int) -> None:
+        """A node goes to another journal only if it is adopted, and its numbers go on."""
+        self.journals += 1
+        journal = f"journal-{self.journals}"
+        if node == self.machinery.node:
+            for writer in self.writers:
+                with pytest.raises(NodeClaimedError):
+                    writer.claim(node, journal, adopt=False)
+        one, other = (writer.claim(node, journal, adopt=True) for writer in self.writers)
+        assert one == other
+        assert one.cursor is None
+        self.machinery = Machinery(
+            node=node, journal=journal, at=self.machinery.at, record=max(one.next_record, 0)
+        )
+        self.alive = []
+
+    @rule(back=st.integers(0, 5 * MINUTE_MS))
+    def purge(self, back: int) -> None:
+        """What is old goes, however many steps it takes."""
+        for writer in self.writers:
+            while writer.purge(self.machinery.at - back):
+                pass
+
+    @rule(place=st.integers(0, 3), device=st.sampled_from(DEVICES))
+    def accept(self, place: int, device: str) -> None:
+        """A reject that is now understood becomes a reading."""
+        quarantines = [self.model.quarantine(), self.store.quarantine()]
+        one, other = (quarantine.page(0, 4) for quarantine in quarantines)
+        assert one == other
+        for quarantine in quarantines:
+            for reject in one[place : place + 1]:
+                assert quarantine.accept(reject, Accepted(device, (1.0, 2.0, 3.0, 4.0, 5.0)))
+                assert not quarantine.accept(reject, Accepted(device, (1.0, 2.0, 3.0, 4.0, 5.0)))
+            quarantine.close()
+
+    @invariant()
+    def the_tables_agree(self) -> None:
+        """Everything that can be read is the same."""
+        one, other = (self._run(_everything(reader)) for reader in self.readers)
+        assert one == other
+
+    @invariant()
+    def the_books_add_up(self) -> None:
+        """Counting the rows finds what the ledger says, whatever was purged or accepted."""
+        books = SqliteBooks(self.store.path)
+        assert reconcile(books, waiting=None).findings == []
+        books.close()
+
+    def teardown(self) -> None:
+        """Let go of everything."""
+        for writer in self.writers:
+            writer.close()
+        for reader in self.readers:
+            self._run(reader.close())
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    def _tick(
+        self,
+        sent: list[tuple[int, bytes]],
+        openings: int,
+        endings: list[Ending],
+        starts: bool,  # noqa: FBT001 - a drawn dictionary's key, never written as a bare argument
+        later_ms: int,
+    ) -> ParsedBlock:
+        if starts:
+            self.alive = []
+        new = range(self.connections + 1, self.connections + openings + 1)
+        self.connections += openings
+        self.alive += new
+        ends = list(zip(self.alive, endings, strict=False))
+        heard = [(self.alive[place], data) for place, data in sent if place < len(self.alive)]
+        self.alive = self.alive[len(ends) :]
+        return self.machinery.block(
+            heard,
+            events=(
+                *([STARTED] if starts else []),
+                *map(opened, new),
+                *(closed(connection, 5) for connection, _ in ends),
+            ),
+            ends=ends,
+            later_ms=later_ms,
+        )
+
+    def _run(self, reading: Coroutine[object, object, T]) -> T:
+        return self.runner.run(reading)
+
+
+async def _everything(
+    reader: ReadingStore,
+) -> tuple[list[object], list[Connection], list[Rejected], list[Reading]]:
+    devices = await reader.devices(limit=99)
+    history = [row for name in DEVICES for row in await reader.history(name, 0, EVER, limit=9_999)]
+    rejects = await reader.rejects(limit=9_999)
+    for name in DEVICES:
+        rejects += await reader.rejects(device_id=name, limit=9)
+    ledger = await reader.ledger(0, EVER)
+    return [*devices, *ledger], await reader.connections(limit=9_999), rejects, history
+
+
+TestLives = Lives.TestCase
+TestLives.settings = settings(max_examples=60, stateful_step_count=25)
