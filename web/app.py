@@ -1,0 +1,56 @@
+"""The HTTP application: who answers what. It composes and decides nothing."""
+
+from collections.abc import Callable
+from typing import Final
+
+import prometheus_client
+from litestar import Litestar, Router
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+
+from storage.base import ReadingStore
+from storage.live import LiveFeed
+from web.board import Board
+from web.events import events_router
+from web.health import Readiness, health_router
+from web.problems import PROBLEM_HANDLERS, answer_problem
+from web.telemetry import telemetry_router
+
+MAX_BODY_BYTES: Final = 64 * 1024
+
+_OPENAPI: Final = OpenAPIConfig(
+    title="Headrace",
+    version="1",
+    description="Telemetry of shop-floor machines: what they sent, and what became of it.",
+    render_plugins=[JsonRenderPlugin()],  # the usual pages would load scripts from other hosts
+)
+
+
+def create_app(
+    *,
+    store: ReadingStore,
+    feed: LiveFeed,
+    registry: prometheus_client.CollectorRegistry,
+    readiness: Callable[[], Readiness],
+) -> Litestar:
+    """The application over a store and a live feed."""
+    board = Board(feed)
+    api = Router(
+        "/api/v1",
+        route_handlers=[telemetry_router(), events_router()],
+        dependencies={
+            "store": Provide(lambda: store, sync_to_thread=False),
+            "board": Provide(lambda: board, sync_to_thread=False),
+            "feed": Provide(lambda: feed, sync_to_thread=False),
+        },
+        exception_handlers=PROBLEM_HANDLERS,
+        response_headers={"Cache-Control": "no-store"},
+    )
+    return Litestar(
+        route_handlers=[api, health_router(registry, readiness)],
+        openapi_config=_OPENAPI,
+        request_max_body_size=MAX_BODY_BYTES,
+        exception_handlers={Exception: answer_problem},
+        logging_config=None,
+    )

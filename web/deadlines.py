@@ -1,0 +1,107 @@
+"""Deadlines that uvicorn doesn't have: a request must arrive, and its answer be taken, in time.
+
+The header deadline runs whenever the client owes us the rest of a request: from the first byte of the
+connection's first request (from connecting, in fact), and from the first byte of each later one. It
+doesn't start anew with each byte, so sending one byte a second gains nothing. Between two requests the
+keep-alive timeout is in charge. The stall deadline runs while more bytes wait for the client than the
+transport likes to hold.
+"""
+
+import asyncio
+from typing import Final
+
+import h11
+import uvicorn
+from litestar.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from web.settings import HttpLimits
+
+_OWED: Final = frozenset({h11.IDLE, h11.SEND_BODY})
+"""States of the client in which its request isn't complete."""
+
+
+class LimitedConfig(uvicorn.Config):
+    """uvicorn's configuration for our loop, with our limits."""
+
+    def __init__(self, app: ASGIApp, limits: HttpLimits) -> None:
+        super().__init__(
+            app,
+            http=DeadlineProtocol,
+            ws="none",
+            lifespan="on",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=limits.max_connections,
+            timeout_keep_alive=limits.keep_alive_s,
+            timeout_graceful_shutdown=limits.stop_timeout_s,
+            h11_max_incomplete_event_size=limits.max_header_bytes,
+        )
+        self.limits = limits
+
+
+class DeadlineProtocol(H11Protocol):
+    """HTTP/1.1 on one connection, closed when the client lets us wait too long."""
+
+    def __init__(
+        self,
+        config: LimitedConfig,
+        server_state: ServerState,
+        app_state: dict[str, object],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._limits = config.limits
+        self._request_due: asyncio.TimerHandle | None = None
+        self._answer_due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._watch_request()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; the deadline stands until they make a whole request."""
+        super().data_received(data)
+        self._watch_request()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, of which a part may be here already."""
+        super().on_response_complete()
+        if self.conn.trailing_data[0]:
+            self._watch_request()
+
+    def pause_writing(self) -> None:
+        """Begin to count the time in which the client takes nothing."""
+        super().pause_writing()
+        self._answer_due = self.loop.call_later(self._limits.stall_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client took something."""
+        super().resume_writing()
+        _cancel(self._answer_due)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of both timers."""
+        _cancel(self._request_due)
+        _cancel(self._answer_due)
+        super().connection_lost(exc)
+
+    def _watch_request(self) -> None:
+        """Set the deadline if the client owes us something, and take it off if not."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if self.transport.is_closing() or answering or self.conn.their_state not in _OWED:
+            _cancel(self._request_due)
+            self._request_due = None
+        elif self._request_due is None:
+            due = self._limits.header_timeout_s
+            self._request_due = self.loop.call_later(due, self.transport.abort)
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

@@ -1,0 +1,85 @@
+"""What stands in front of every answer: security headers, the check of the host, slashes in names.
+
+A page of a foreign site can make a browser talk to this server under a name of its own (DNS rebinding);
+bound to loopback, only the names of loopback are answered.
+
+A device's name may hold a slash. In a path it comes as `%2F`, which the server decodes before the router
+splits the path. So it is replaced by a control character, which no name holds, and put back by
+`path_name`.
+"""
+
+from typing import Final
+from urllib.parse import unquote
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+_SLASH: Final = "\x1f"
+_LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+_POLICY: Final = (
+    # The chart library puts style elements and inline SVG icons into its own shadow roots.
+    b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    b"base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+)
+
+_HEADERS: Final = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+    (b"content-security-policy", _POLICY),
+]
+
+
+def guard(app: ASGIApp, *, loopback: bool) -> ASGIApp:
+    """The application behind its guard; `loopback` says that only loopback's names are answered."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+
+        async def send_secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_HEADERS]
+            await send(message)
+
+        if loopback and _host_name(scope) not in _LOOPBACK_NAMES:
+            await _refuse_host(send_secured)
+            return
+        scope["path"] = _path_keeping_slashes(scope)
+        await app(scope, receive, send_secured)
+
+    return guarded
+
+
+def path_name(segment: str) -> str:
+    """A name as it was meant, out of a segment of the path."""
+    return segment.replace(_SLASH, "/")
+
+
+def _path_keeping_slashes(scope: Scope) -> str:
+    raw = scope["raw_path"].decode("ascii")
+    if "%2f" not in raw.lower():
+        return scope["path"]
+    return unquote(raw.replace("%2F", _SLASH).replace("%2f", _SLASH))
+
+
+def _host_name(scope: Scope) -> str:
+    """The host that the request names, in lower case, without its port."""
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdecimal() else host).lower()
+
+
+async def _refuse_host(send: Send) -> None:
+    body = (
+        b'{"type":"about:blank","title":"Misdirected Request","status":421,'
+        b'"detail":"this server answers to localhost only"}'
+    )
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 421, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,72 @@
+"""Whether the process lives, whether it can take data, and its figures.
+
+Each answers from memory: a probe that comes every second costs nothing that a machine would notice.
+"""
+
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+
+import msgspec
+import prometheus_client
+from litestar import Request, Response, Router, get
+from litestar.datastructures import State
+from prometheus_client.exposition import choose_encoder
+
+from web.problems import PROBLEM_HANDLERS
+
+
+class SinkReport(msgspec.Struct, frozen=True):
+    """How one sink is doing."""
+
+    name: str
+    state: str
+    lag_blocks: int
+    """Blocks that are in the journal and not in its tables."""
+
+    reason: str | None = None
+    """Why it waits, where it does."""
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether the process can take data; a sink that waits doesn't make it unready."""
+
+    ready: bool
+    reasons: Sequence[str] = ()
+    """Why not."""
+
+    sinks: Sequence[SinkReport] = ()
+
+
+class Liveness(msgspec.Struct, frozen=True):
+    """The answer of a process that lives."""
+
+    status: str = "alive"
+
+
+def health_router(
+    registry: prometheus_client.CollectorRegistry, readiness: Callable[[], Readiness]
+) -> Router:
+    """`/healthz`, `/readyz` and `/metrics`."""
+
+    @get("/healthz", summary="Whether the process lives")
+    async def healthz() -> Liveness:
+        return Liveness()
+
+    @get("/readyz", summary="Whether the process can take data (503 if not), and how its sinks are")
+    async def readyz() -> Response[Readiness]:
+        report = readiness()
+        status = HTTPStatus.OK if report.ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return Response(report, status_code=status)
+
+    @get("/metrics", summary="Figures for Prometheus")
+    async def metrics(request: Request[object, object, State]) -> Response[bytes]:
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"Content-Type": media_type})
+
+    return Router(
+        "/",
+        route_handlers=[healthz, readyz, metrics],
+        exception_handlers=PROBLEM_HANDLERS,
+        tags=["Operations"],
+        response_headers={"Cache-Control": "no-store"},
+    )
