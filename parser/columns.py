@@ -97,7 +97,8 @@ def _read_clean(spans: Spans, rules: Rules) -> Table | None:
     text = spans.text
     if any(byte in text for byte in rules.breaks) or text.startswith(BYTE_ORDER_MARK):
         return None
-    if text.count(rules.field_delimiter) != len(VALUES) * len(spans.filled):
+    separators = np.count_nonzero(np.frombuffer(text, np.uint8) == rules.field_delimiter[0])
+    if separators != len(VALUES) * len(spans.filled):
         return None
     try:
         return read_csv(_as_lines(text, rules), rules.record)
