@@ -1,0 +1,75 @@
+"""`headrace bench`: one command a benchmark; each measures its baselines in the same run."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import click
+
+from benchmarks import parsing, storing, streaming
+from benchmarks.report import Comparison, Figure, make_report, publish
+
+_RESULTS: Final = Path("benchmarks/results/local")
+
+Benchmark = Callable[[int, float], tuple[list[Figure], list[Comparison]]]
+
+_BENCHMARKS: Final[dict[str, tuple[Benchmark, str]]] = {
+    "parse": (parsing.run, "Bytes to columns, against plain Python; with malformed records."),
+    "ingest": (streaming.ingest, "Sockets to columns, against asyncio alone and a byte counter."),
+    "durable": (streaming.durable, "Sockets to the journal, acknowledged, against raw commits."),
+    "store": (storing.store, "Sockets to SQLite rows, against inserting ready rows."),
+    "connections": (streaming.connections, "10 000 connections: what an idle one costs."),
+    "latency": (storing.latency, "Sent to readable row at 20 000 records/s."),
+}
+
+_runs = click.option(
+    "--runs", type=click.IntRange(1, 20), default=3, show_default=True, help="Medians of so many."
+)
+_seconds = click.option(
+    "--seconds", type=click.FloatRange(0.1, 600), default=3.0, show_default=True, help="About, for each run."
+)
+_out = click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=_RESULTS,
+    show_default=True,
+    help="Where JSON and plot are written.",
+)
+
+
+@click.group()
+def bench() -> None:
+    """Measure on this machine: rates at the far end, with baselines from the same run."""
+
+
+def _add(name: str, benchmark: Benchmark, text: str) -> None:
+    @bench.command(name, help=text)
+    @_runs
+    @_seconds
+    @_out
+    def command(runs: int, seconds: float, out: Path) -> None:
+        _measure(name, out, lambda: benchmark(runs, seconds))
+
+
+for _name, (_benchmark, _text) in _BENCHMARKS.items():
+    _add(_name, _benchmark, _text)
+
+
+@bench.command("read")
+@_runs
+@_seconds
+@_out
+@click.option("--rows", type=click.IntRange(100_000, 200_000_000), default=50_000_000, show_default=True)
+def read(runs: int, seconds: float, out: Path, rows: int) -> None:
+    """One device's hour out of many rows while writing (50 million take minutes and 5 GB)."""
+    _measure("read", out, lambda: storing.read(runs, seconds, rows))
+
+
+def _measure(name: str, out: Path, run: Callable[[], tuple[list[Figure], list[Comparison]]]) -> None:
+    figures, comparisons = run()
+    command = shlex.join(
+        ["headrace", "bench", *sys.argv[sys.argv.index(name) :]] if name in sys.argv else [name]
+    )
+    publish(make_report(name, command, figures, comparisons), out)

@@ -1,0 +1,165 @@
+"""What a benchmark found: a table on the terminal, JSON and a plot in files, and the machine it ran on."""
+
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from statistics import median
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+
+_STYLE = (
+    "<style>text{fill:#222}rect{fill:#2a78b8}"
+    "@media(prefers-color-scheme:dark){text{fill:#ddd}rect{fill:#5aa9e6}}</style>"
+)
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """One measured thing, the median of its runs."""
+
+    name: str
+    rate: float
+    """What was processed at the far end, per second; or the value itself, where `unit` is no rate."""
+
+    unit: str = "records/s"
+    runs: list[float] = []
+    cpu_s_per_million: float | None = None
+    """Processor time of the measured process for a million records, its children included."""
+
+    memory_mib: float | None = None
+    """Peak resident size of the measured process."""
+
+    percentiles_ms: dict[str, float] | None = None
+    note: str = ""
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Two figures of one run, and what was to be reached."""
+
+    what: str
+    ratio: float
+    target: str = ""
+    reached: bool | None = None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A benchmark's whole result."""
+
+    benchmark: str
+    command: str
+    machine: str
+    date: str
+    figures: list[Figure]
+    comparisons: list[Comparison]
+
+
+def middle(figures: Sequence[Figure]) -> Figure:
+    """The run with the median rate, carrying all runs' rates."""
+    wanted = median(figure.rate for figure in figures)
+    chosen = min(figures, key=lambda figure: abs(figure.rate - wanted))
+    return msgspec.structs.replace(chosen, runs=[figure.rate for figure in figures])
+
+
+def compare(
+    what: str, ratio: float, at_least: float | None = None, at_most: float | None = None
+) -> Comparison:
+    """A ratio or a value, held against what was to be reached."""
+    if at_least is not None:
+        return Comparison(what=what, ratio=ratio, target=f"≥ {at_least:g}", reached=ratio >= at_least)
+    if at_most is not None:
+        return Comparison(what=what, ratio=ratio, target=f"≤ {at_most:g}", reached=ratio <= at_most)
+    return Comparison(what=what, ratio=ratio)
+
+
+def make_report(benchmark: str, command: str, figures: list[Figure], comparisons: list[Comparison]) -> Report:
+    """The result with machine and date."""
+    return Report(
+        benchmark=benchmark,
+        command=command,
+        machine=_machine(),
+        date=datetime.now(UTC).date().isoformat(),
+        figures=figures,
+        comparisons=comparisons,
+    )
+
+
+def publish(report: Report, folder: Path) -> None:
+    """Print the result, and write it as JSON and as a plot."""
+    folder.mkdir(parents=True, exist_ok=True)
+    encoded = msgspec.json.format(msgspec.json.encode(report), indent=2)
+    (folder / f"{report.benchmark}.json").write_bytes(encoded + b"\n")
+    (folder / f"{report.benchmark}.svg").write_text(_plot(report), encoding="utf-8")
+    _print(report)
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """The usual percentiles in milliseconds."""
+    if not seconds:
+        return {}
+    ordered = sorted(seconds)
+    places = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+    last = len(ordered) - 1
+    return {
+        name: round(1000 * ordered[min(last, int(share * len(ordered)))], 3) for name, share in places.items()
+    }
+
+
+def _units(figures: Sequence[Figure]) -> str:
+    return ", ".join(sorted({figure.unit for figure in figures}))
+
+
+def _machine() -> str:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        model = f"{len(names)} x {names[0]}" if names else model
+    return f"{model}, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def _print(report: Report) -> None:
+    console = Console()
+    table = Table(title=f"{report.benchmark}: {report.command}", caption=report.machine)
+    for column in ("figure", "median", "unit", "CPU s / million", "MiB", "ms", "runs"):
+        table.add_column(column, overflow="fold")
+    for figure in report.figures:
+        found = figure.percentiles_ms or {}
+        table.add_row(
+            figure.name + (f" ({figure.note})" if figure.note else ""),
+            f"{figure.rate:,.0f}" if figure.rate >= 100 else f"{figure.rate:.2f}",
+            figure.unit,
+            "" if figure.cpu_s_per_million is None else f"{figure.cpu_s_per_million:.2f}",
+            "" if figure.memory_mib is None else f"{figure.memory_mib:.0f}",
+            ", ".join(f"{name} {value:g}" for name, value in found.items()),
+            ", ".join(f"{run:,.4g}" for run in figure.runs),
+        )
+    console.print(table)
+    for comparison in report.comparisons:
+        mark = {True: "reached", False: "NOT reached", None: ""}[comparison.reached]
+        console.print(f"  {comparison.what}: {comparison.ratio:.3g}  {comparison.target}  {mark}")
+
+
+def _plot(report: Report) -> str:
+    """Horizontal bars of all figures that are rates; readable in dark and light."""
+    bars = [figure for figure in report.figures if figure.unit.endswith("/s")]
+    longest = max((figure.rate for figure in bars), default=1.0) or 1.0
+    height = 46 + 34 * len(bars)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" font-family="sans-serif">',
+        _STYLE,
+        f'<text x="8" y="22" font-size="15">{escape(report.benchmark)}: {escape(report.command)}, {_units(bars)}</text>',
+    ]
+    for row, figure in enumerate(bars):
+        y = 40 + 34 * row
+        width = max(1.0, 380 * figure.rate / longest)
+        parts += [
+            f'<text x="8" y="{y + 16}" font-size="12">{escape(figure.name)}</text>',
+            f'<rect x="220" y="{y}" width="{width:.1f}" height="22" rx="2"/>',
+            f'<text x="{226 + width:.1f}" y="{y + 16}" font-size="12">{figure.rate:,.0f}</text>',
+        ]
+    return "\n".join([*parts, "</svg>", ""])

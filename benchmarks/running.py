@@ -1,0 +1,120 @@
+"""Starting a measured process, sending to it, and hearing what it took."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from simulator.blast import BlastResult, Prepared, send
+
+from benchmarks.child import Options, Outcome
+from benchmarks.report import Figure, percentiles
+
+_LAST_CORE: Final = max(os.sched_getaffinity(0))
+
+
+class Child:
+    """A measured process."""
+
+    def __init__(self, kind: str, options: Options) -> None:
+        """Start it, and wait until it listens."""
+        self.folder = Path(options.folder)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.child", kind, msgspec.json.encode(options).decode()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        ready = json.loads(self._line())
+        self.ports: list[int] = ready["ports"]
+        self.pid: int = ready["pid"]
+
+    def finish(self, expected: int | None) -> Outcome:
+        """Wait until so much was processed (records, or bytes); None ends it as it is."""
+        assert self._process.stdin is not None  # noqa: S101  # both are pipes
+        self._process.stdin.write("\n" if expected is None else f"{expected}\n")
+        self._process.stdin.flush()
+        outcome = msgspec.convert(json.loads(self._line()), Outcome)
+        self._process.wait(30)
+        return outcome
+
+    def stop(self) -> None:
+        """End it if it still runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None  # noqa: S101  # both are pipes
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the measured process ended before it was done")
+        return line
+
+
+@contextmanager
+def child(kind: str, *, core: int | None = None, connections: int = 20_000) -> Iterator[Child]:
+    """A measured process for as long as the context lasts, in a folder of its own on the local disk."""
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=Path.cwd()) as folder:
+        started = Child(kind, Options(folder, core, connections))
+        try:
+            yield started
+        finally:
+            started.stop()
+
+
+def blast(
+    kind: str,
+    prepared: Prepared,
+    records: int,
+    *,
+    connections: int = 4,
+    per_packet: bool = False,
+    ack: bool = False,
+    core: int | None = None,
+    note: str = "",
+) -> tuple[Figure, BlastResult]:
+    """Send so many records to a process as fast as it takes them; what it took, and what was sent."""
+    records -= records % prepared.records
+    with child(kind, core=core) as measured, pinned(None if core is None else _LAST_CORE):
+        port = measured.ports[1] if ack else measured.ports[0]
+        sent = send(
+            "127.0.0.1",
+            port,
+            prepared,
+            connections=connections,
+            records=records,
+            per_packet=per_packet,
+            ack=ack,
+        )
+        in_bytes = kind.startswith("counting")
+        size = len(prepared.payload) / prepared.records
+        outcome = measured.finish(int(sent.sent * size) if in_bytes else sent.sent)
+    processed = sent.sent if in_bytes else outcome.processed
+    figure = Figure(
+        name=kind,
+        rate=processed / outcome.seconds,
+        cpu_s_per_million=1e6 * outcome.cpu_s / processed,
+        memory_mib=outcome.memory_mib,
+        percentiles_ms={f"loop lag {k}": v for k, v in percentiles(outcome.lags).items()} or None,
+        note=note,
+    )
+    return figure, sent
+
+
+@contextmanager
+def pinned(core: int | None) -> Iterator[None]:
+    """Keep this process on one core meanwhile."""
+    before = os.sched_getaffinity(0)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -1,0 +1,212 @@
+"""`bench store`, `latency` and `read`: sockets to SQLite rows, and reading them while they are written."""
+
+import asyncio
+import random
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+import numpy as np
+from simulator.blast import prepare
+
+from benchmarks.plain import parse_plainly
+from benchmarks.report import Comparison, Figure, compare, middle, percentiles
+from benchmarks.running import blast, child
+from storage.rows import Rows
+from storage.sqlite.connect import open_for_writing, transaction
+from storage.sqlite.insert import insert_readings
+from storage.sqlite.reader import SqliteReadingStore
+
+_DEVICES = 100
+_BATCH_ROWS = 280_000
+"""As many as a sink writes at once when it is behind: 8 MiB."""
+
+
+def store(runs: int, seconds: float) -> tuple[list[Figure], list[Comparison]]:
+    """The whole way into rows, against inserting ready rows, and a row at a time, into the same table."""
+    records = int(200_000 * seconds)
+    prepared = prepare(_DEVICES, 100_000)
+    whole = middle([blast("store", prepared, records, note="sockets to rows")[0] for _ in range(runs)])
+    ready = middle([_ready_rows(records) for _ in range(runs)])
+    single = middle([_row_at_a_time(prepared.payload, records // 4) for _ in range(runs)])
+    lag = (whole.percentiles_ms or {})["loop lag p99"]
+    return [whole, ready, single], [
+        compare("sockets to rows / inserting ready rows", whole.rate / ready.rate, at_least=0.8),
+        compare("sockets to rows / a row at a time", whole.rate / single.rate),
+        compare("event-loop lag p99 meanwhile, ms", lag, at_most=20),
+    ]
+
+
+def _ready_rows(records: int) -> Figure:
+    """Columns that are in memory already, inserted in batches like those of the sink."""
+    return _insert(
+        "inserting ready rows",
+        records,
+        lambda db, path, first, count: _insert_batch(
+            db, path, _columns(first, count, 1_700_000_000_000 + first)
+        ),
+    )
+
+
+def _insert_batch(db: apsw.Connection, path: Path, rows: Rows) -> None:
+    with transaction(db, path):
+        insert_readings(db, rows)
+
+
+def _row_at_a_time(payload: bytes, records: int) -> Figure:
+    """Plain Python: parse a record, execute an insert; a transaction for 10 000 rows."""
+    parsed, _ = parse_plainly(payload)
+
+    def write(db: apsw.Connection, path: Path, first: int, count: int) -> None:
+        for begin in range(first, first + count, 10_000):
+            with transaction(db, path):
+                for number in range(begin, min(begin + 10_000, first + count)):
+                    device, *values = parsed[number % len(parsed)]
+                    db.execute(
+                        "INSERT INTO readings VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                        (device, 1_700_000_000_000 + number // 1000, number, *values),
+                    )
+
+    return _insert("a row at a time", records, write)
+
+
+def _insert(name: str, records: int, write: Callable[[apsw.Connection, Path, int, int], None]) -> Figure:
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=Path.cwd()) as folder:
+        path = Path(folder) / "tables.db"
+        db = open_for_writing(path)
+        begun, cpu = time.perf_counter(), time.process_time()
+        for first in range(0, records, _BATCH_ROWS):
+            write(db, path, first, min(_BATCH_ROWS, records - first))
+        elapsed, used = time.perf_counter() - begun, time.process_time() - cpu
+        db.close()
+    return Figure(name=name, rate=records / elapsed, cpu_s_per_million=1e6 * used / records)
+
+
+def _columns(first: int, count: int, received_at: int, per_ms: int = 1750) -> Rows:
+    """Rows as the parser makes them; as many in a millisecond as in a block of a full stream."""
+    numbers = np.arange(first, first + count, dtype=np.int64)
+    values = np.stack([20 + numbers % 70, numbers % 9000, numbers % 9, numbers % 7, 380 + numbers % 20])
+    return Rows(
+        [f"E{device:04}" for device in range(1, _DEVICES + 1)],
+        (numbers % _DEVICES).astype(np.int32),
+        received_at + (numbers - first) // per_ms,
+        numbers,
+        values.astype(np.float64),
+    )
+
+
+def latency(runs: int, seconds: float) -> tuple[list[Figure], list[Comparison]]:
+    """From sending a record to the moment another process can read its row, at 20 000 records/s."""
+    figure = middle([_latency(20_000, seconds) for _ in range(runs)])
+    found = (figure.percentiles_ms or {})["p99"]
+    return [figure], [compare("sent to readable row p99, ms", found, at_most=250)]
+
+
+def _latency(rate: int, seconds: float) -> Figure:
+    packets = int(100 * seconds)
+    per_packet = rate // 100
+    with child("store") as measured:
+        path = measured.folder / "tables.db"
+        sent: list[float] = []
+        sending = threading.Thread(target=_send_numbered, args=(measured.ports[0], packets, per_packet, sent))
+        sending.start()
+        seen = _watch_latest(path, packets, sent)
+        sending.join()
+        outcome = measured.finish(packets * per_packet)
+    return Figure(
+        name=f"sent to readable at {rate} records/s",
+        rate=outcome.processed / outcome.seconds,
+        cpu_s_per_million=1e6 * outcome.cpu_s / outcome.processed,
+        memory_mib=outcome.memory_mib,
+        percentiles_ms=percentiles(seen),
+    )
+
+
+def _send_numbered(port: int, packets: int, per_packet: int, sent: list[float]) -> None:
+    """Packets at an even pace; the last record of each carries the packet's number as its speed."""
+    filler = prepare(_DEVICES, per_packet - 1).payload
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        begun = time.perf_counter()
+        for number in range(packets):
+            time.sleep(max(0.0, begun + 0.01 * number - time.perf_counter()))
+            sent.append(time.perf_counter())
+            sock.sendall(filler + b"mark,1,%d,1,1,1#" % number)
+
+
+def _watch_latest(path: Path, packets: int, sent: list[float]) -> list[float]:
+    """Poll the newest mark from outside, and take the time of each that has become visible."""
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    db.set_busy_timeout(1000)
+    seen: list[float] = []
+    while len(seen) < packets:
+        row = db.execute("SELECT spindle_speed_rpm FROM latest_readings WHERE device_id = 'mark'").fetchone()
+        now = time.perf_counter()
+        newest = -1 if row is None else int(row[0])
+        seen += [now - at for at in sent[len(seen) : newest + 1]]
+        time.sleep(0.002)
+    db.close()
+    return seen
+
+
+def read(runs: int, seconds: float, rows: int) -> tuple[list[Figure], list[Comparison]]:
+    """One device's hour at 10 Hz out of many rows, while others are written at 20 000 rows/s."""
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=Path.cwd()) as folder:
+        path = Path(folder) / "tables.db"
+        filling = _fill(path, rows)
+        figure = middle([asyncio.run(_read_hours(path, rows, seconds)) for _ in range(runs)])
+    found = (figure.percentiles_ms or {})["p99"]
+    return [filling, figure], [compare("an hour of one device p99, ms", found, at_most=500)]
+
+
+def _fill(path: Path, rows: int) -> Figure:
+    """Devices that send ten times a second, in the order in which they would have come."""
+    db = open_for_writing(path)
+    begun, cpu = time.perf_counter(), time.process_time()
+    for first in range(0, rows, _BATCH_ROWS):
+        count = min(_BATCH_ROWS, rows - first)
+        _insert_batch(db, path, _columns(first, count, first, per_ms=1))
+    elapsed, used = time.perf_counter() - begun, time.process_time() - cpu
+    db.close()
+    return Figure(name=f"filling {rows} rows", rate=rows / elapsed, cpu_s_per_million=1e6 * used / rows)
+
+
+async def _read_hours(path: Path, rows: int, seconds: float) -> Figure:
+    over = threading.Event()
+    writing = threading.Thread(target=_keep_writing, args=(path, rows, over))
+    writing.start()
+    chance = random.Random(1)  # noqa: S311  # a repeatable choice
+    store = SqliteReadingStore(path)
+    taken: list[float] = []
+    read = 0
+    end = time.perf_counter() + 2 * seconds
+    try:
+        while time.perf_counter() < end:
+            start = chance.randrange(max(1, rows - 3_600_000))
+            device = f"E{chance.randrange(_DEVICES) + 1:04}"
+            begun = time.perf_counter()
+            read += len(await store.history(device, start, start + 3_600_000, limit=50_000))
+            taken.append(time.perf_counter() - begun)
+    finally:
+        over.set()
+        writing.join()
+        await store.close()
+    return Figure(
+        name="an hour of one device while writing",
+        rate=read / sum(taken),
+        unit="rows/s",
+        percentiles_ms=percentiles(taken),
+        note=f"{len(taken)} reads",
+    )
+
+
+def _keep_writing(path: Path, first: int, over: threading.Event) -> None:
+    db = open_for_writing(path)
+    number = int(time.time() * 1000) + first  # never twice, also in the next run
+    while not over.wait(0.1):
+        _insert_batch(db, path, _columns(number, 2000, number, per_ms=20))
+        number += 2000
+    db.close()
