@@ -11,7 +11,6 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-
 _STYLE = (
     "<style>text{fill:#222}rect{fill:#2a78b8}"
     "@media(prefers-color-scheme:dark){text{fill:#ddd}rect{fill:#5aa9e6}}</style>"
@@ -152,7 +151,7 @@ def _plot(report: Report) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" font-family="sans-serif">',
         _STYLE,
-        f'<text x="8" y="22" font-size="15">{escape(report.benchmark)}: {escape(report.command)}, {_units(bars)}</text>',
+        f'<text x="8" y="22" font-size="15">{escape(report.command)}, {_units(bars)}</text>',
     ]
     for row, figure in enumerate(bars):
         y = 40 + 34 * row

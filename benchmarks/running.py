@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from simulator.blast import BlastResult, Prepared, send
 
 from benchmarks.child import Options, Outcome
 from benchmarks.report import Figure, percentiles
+from simulator.blast import BlastResult, Prepared, send
 
 _LAST_CORE: Final = max(os.sched_getaffinity(0))
 

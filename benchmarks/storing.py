@@ -11,11 +11,11 @@ from pathlib import Path
 
 import apsw
 import numpy as np
-from simulator.blast import prepare
 
 from benchmarks.plain import parse_plainly
 from benchmarks.report import Comparison, Figure, compare, middle, percentiles
 from benchmarks.running import blast, child
+from simulator.blast import prepare
 from storage.rows import Rows
 from storage.sqlite.connect import open_for_writing, transaction
 from storage.sqlite.insert import insert_readings
