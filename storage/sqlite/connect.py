@@ -112,6 +112,9 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
         connection.pragma("page_size", _PAGE_BYTES)
     else:
         check_tables(connection, path)
+    # The change to WAL is itself a transaction with a rollback journal. EXTRA syncs the folder once that
+    # is deleted: were it back after a power cut, it would take the file to a time before the WAL.
+    connection.pragma("synchronous", "extra")
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
     connection.pragma("cache_size", -_CACHE_KIB)
