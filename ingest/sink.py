@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
-from storage.factory import open_writer
 
+from ingest.errors import JournalError
 from ingest.journal import JournalReader
 from parser.block import Block
 from parser.parsed import ParsedBlock
 from storage.base import Cursor, DamagedBlock, TableWriter
 from storage.errors import CursorMovedError, StorageError
+from storage.factory import open_writer
 from storage.settings import StorageSettings
 
 _BATCH_BYTES: Final = 8 << 20
@@ -211,7 +212,7 @@ def _run_once(task: SinkTask, orders: _Orders, out: BinaryIO) -> str:
         sink.run()
     except CursorMovedError as error:
         return f"another writer was here: {error}"
-    except StorageError as error:
+    except (StorageError, JournalError) as error:
         return str(error)
     finally:
         if sink is not None:

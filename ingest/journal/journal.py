@@ -79,6 +79,7 @@ class Journal:
         self._queued: dict[int, int] = {}
         self._bounded = False
         self._notify: Callable[[], None] = lambda: None
+        self._committer: Committer | None = None
         self._keeper = Keeper(self.folder, settings, self.id, on_change=self._review, vfs=vfs)
         for segment in found:
             self._keeper.adopt(*segment)
@@ -115,6 +116,7 @@ class Journal:
 
     def submit(self, block: Block) -> None:
         """Queue a block; it is durable when `on_commit` has it."""
+        assert self._committer is not None  # noqa: S101  # it was started
         self._queued[block.id] = len(block.payload)
         self._committer.submit(block)
 
@@ -132,10 +134,11 @@ class Journal:
 
     def close(self) -> bool:
         """Commit what is queued and let go of everything; whether all is durable."""
-        self._committer.close()
-        self._committer.join(_CLOSE_S)
-        self._keeper.close()
-        self._keeper.join(_CLOSE_S)
+        if self._committer is not None:
+            self._committer.close()
+            self._committer.join(_CLOSE_S)
+            self._keeper.close()
+            self._keeper.join(_CLOSE_S)
         os.close(self._lock)
         return not self._queued
 

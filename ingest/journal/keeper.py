@@ -1,7 +1,8 @@
 """The thread that looks after the files: makes them ahead, seals, checkpoints and trims them.
 
 The committer only ever takes a file over and hands it back. A sealed segment goes when every durable sink
-has passed its last block and `keep_hours` are over, or the room is needed. If it has to wait for longer
+has passed its last block and `keep_hours` are over, or the room is needed; the newest that holds a block
+stays, since numbers and stamps go on behind it. If it has to wait for longer
 than a few seconds its log is copied into its database, once, away from the commits.
 """
 
@@ -187,7 +188,7 @@ class Keeper(threading.Thread):
 
     def _deletable(self) -> _Kept | None:
         with self._lock:
-            if not self._kept or not self._passed:
+            if not self._passed or not self._has_later_blocks():
                 return None
             oldest = self._kept[0]
             if oldest.last_block > min(self._passed.values()):
@@ -197,6 +198,11 @@ class Keeper(threading.Thread):
             if young and self._keep_us and size < self.low_mark - self._segment_bytes:
                 return None
             return self._kept.pop(0)
+
+    def _has_later_blocks(self) -> bool:
+        """Whether the oldest sealed segment can go without the journal forgetting where it ends."""
+        later = [*self._kept[1:], *([self._active] if self._active is not None else [])]
+        return bool(self._kept) and any(kept.last_block >= kept.first_block for kept in later)
 
     def _settle(self) -> None:
         """Copy the logs of segments that stay for a while, and let go of them."""

@@ -6,8 +6,8 @@ number of records that it held, which the numbers around it tell; the segment it
 """
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -66,7 +66,8 @@ class JournalReader:
             if later is None:
                 return []
             self.close()
-            self._segment = Segment(later)
+            with _trimmed(later):
+                self._segment = Segment(later)
 
     def _later(self, after: int) -> Path | None:
         """The segment to go on with once the open one has nothing more."""
@@ -151,6 +152,16 @@ def _read_head(path: Path) -> SegmentHead | None:
         return None
     finally:
         segment.close()
+
+
+@contextmanager
+def _trimmed(path: Path) -> Iterator[None]:
+    """Let a segment go that was trimmed just now, as everybody has passed it."""
+    try:
+        yield
+    except JournalError:
+        if path.exists():
+            raise
 
 
 def _keep_aside(path: Path) -> None:
