@@ -25,7 +25,7 @@ from storage.sqlite.schema import check_tables, create_tables, is_blank
 
 _BUSY_MS: Final = 5_000
 _PAGE_BYTES: Final = 4_096
-_CACHE_KIB: Final = 65_536
+_CACHE_KIB: Final = 16_384
 _WAL_BYTES: Final = 64 << 20
 
 _MEANINGS: Final[dict[type[apsw.Error], type[StorageError]]] = {
