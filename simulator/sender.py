@@ -17,11 +17,11 @@ from typing import Final, Self
 
 from simulator.errors import AcknowledgementError, UnreachableError
 from simulator.prepared import Prepared
+from simulator.wire import AckReader
 
 CONNECT_S: Final = 10.0
 _NO_LIMIT: Final = 1 << 62
 _READ_BYTES: Final = 65_536
-_MAX_ACK_BYTES: Final = 32
 
 
 class Sender:
@@ -44,14 +44,13 @@ class Sender:
         """Records that may be handed over so far."""
         self.taken = 0
         """Bytes the socket took."""
-        self.acknowledged = 0
         self.latencies: list[float] = []
         self._view, self._ends, self._step = view, ends, step
         self._first = self._next = first
         self._pos = self._stop = 0
         self._done = 0
         self._finished: deque[tuple[int, float]] = deque()
-        self._acks = b""
+        self._acks = AckReader()
 
     @property
     def sent(self) -> int:
@@ -59,6 +58,11 @@ class Sender:
         if self._pos == self._stop:
             return self._done
         return self._done + bisect_right(self._ends, self._pos) - 1 - self._first
+
+    @property
+    def acknowledged(self) -> int:
+        """Records that the server has acknowledged."""
+        return self._acks.acknowledged
 
     @property
     def busy(self) -> bool:
@@ -99,11 +103,10 @@ class Sender:
             return True
         if data and not ack:
             raise AcknowledgementError("the server wrote to a connection that asked for no acknowledgements")
-        *whole, self._acks = (self._acks + data).split(b"#")
-        if whole:
-            self._acknowledge(whole[-1])
-        if len(self._acks) > _MAX_ACK_BYTES:
-            raise AcknowledgementError(f"the server acknowledged with {self._acks!r}")
+        self._acks.feed(data, self.sent)
+        now_s = time.perf_counter()
+        while self._finished and self._finished[0][0] <= self.acknowledged:
+            self.latencies.append(now_s - self._finished.popleft()[1])
         return bool(data)
 
     def _begin(self) -> None:
@@ -111,14 +114,6 @@ class Sender:
         self._first = self._next % last
         self._next = min(self._first + min(self._step, self.limit - self._done), last)
         self._pos, self._stop = self._ends[self._first], self._ends[self._next]
-
-    def _acknowledge(self, newest: bytes) -> None:
-        word, _, number = newest.partition(b",")
-        if word != b"ACK" or not number.isdigit() or not self.acknowledged <= int(number) <= self.sent:
-            raise AcknowledgementError(f"the server acknowledged {newest!r} of {self.sent} records sent")
-        self.acknowledged, now_s = int(number), time.perf_counter()
-        while self._finished and self._finished[0][0] <= self.acknowledged:
-            self.latencies.append(now_s - self._finished.popleft()[1])
 
 
 class Senders:
