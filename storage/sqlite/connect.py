@@ -28,20 +28,21 @@ _PAGE_BYTES: Final = 4_096
 _CACHE_KIB: Final = 16_384
 _WAL_BYTES: Final = 64 << 20
 
-_MEANINGS: Final[dict[type[apsw.Error], type[StorageError]]] = {
-    apsw.FullError: StoreFullError,
-    apsw.BusyError: StoreBusyError,
-    apsw.LockedError: StoreBusyError,
-    apsw.InterruptError: StoreSlowError,
-    apsw.IOError: StoreUnavailableError,
-    apsw.CantOpenError: StoreUnavailableError,
-    apsw.PermissionsError: StoreUnavailableError,
-    apsw.ReadOnlyError: StoreUnavailableError,
-    apsw.NoMemError: StoreUnavailableError,
-    apsw.ProtocolError: StoreUnavailableError,
-    apsw.CorruptError: SchemaError,
-    apsw.NotADBError: SchemaError,
+_MEANINGS: Final[dict[type[apsw.Error], tuple[type[StorageError], str]]] = {
+    apsw.FullError: (StoreFullError, "make room on its disk"),
+    apsw.BusyError: (StoreBusyError, "another program is writing to it"),
+    apsw.LockedError: (StoreBusyError, "another program is writing to it"),
+    apsw.InterruptError: (StoreSlowError, "it took too long; ask for less"),
+    apsw.IOError: (StoreUnavailableError, "see to its disk"),
+    apsw.CantOpenError: (StoreUnavailableError, "see that it is there and may be opened"),
+    apsw.PermissionsError: (StoreUnavailableError, "see that it may be opened"),
+    apsw.ReadOnlyError: (StoreUnavailableError, "see that it and its folder may be written"),
+    apsw.NoMemError: (StoreUnavailableError, "free some memory"),
+    apsw.ProtocolError: (StoreBusyError, "another program is recovering it"),
+    apsw.CorruptError: (SchemaError, "it is damaged; put a backup in its place"),
+    apsw.NotADBError: (SchemaError, "set storage.sqlite.path to a file of its own"),
 }
+_UNKNOWN: Final = (StorageError, "nothing was changed")
 
 
 @contextmanager
@@ -50,7 +51,8 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except apsw.Error as error:
-        raise _MEANINGS.get(type(error), StorageError)(f"{path}: {error}") from error
+        kind, advice = _MEANINGS.get(type(error), _UNKNOWN)
+        raise kind(f"{path}: {error}; {advice}") from error
     except OSError as error:
         raise StoreUnavailableError(f"{path}: {error.strerror}") from error
 
