@@ -1,7 +1,7 @@
 """One machine's connection: bytes in, and on the second listener acknowledgements out.
 
-Reading does next to nothing: what arrives is put aside until the tick, which frames everything that the
-connection has sent since the last one at once. A connection ends once, with an ending for its last
+Reading does next to nothing: whole records are put aside until the tick, which makes a block of everything
+that all connections have sent since the last one. A connection ends once, with an ending for its last
 record and a reason that an engineer finds in the table `connections`:
 
     closed         the machine closed it
@@ -17,7 +17,7 @@ half-close everything is committed and acknowledged before the connection is clo
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from parser.framing import Chunk, Ending, Framer
+from parser.framing import Ending, Framer
 from parser.settings import Rules
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_acknowledged",
+        "_arrivals",
         "_blocked",
         "_framer",
         "_listener",
-        "_pieces",
         "_transport",
         "acknowledges",
         "ending",
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, listener: "Listener", rules: Rules, *, acknowledges: bool) -> None:
         self._listener = listener
         self._framer = Framer(rules)
-        self._pieces: list[bytes] = []
+        self._arrivals = listener.arrivals
         self._acknowledged = 0
         self._blocked = False
         self.acknowledges = acknowledges
@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         """Record numbers taken so far."""
 
         self.heard = 0.0
-        """When something came last, on the loop's clock; or, after its end, when it ended."""
+        """When something came last, by the tick, on the loop's clock; after its end, when it ended."""
 
         self.ending: Ending | None = None
         self.why = ""
@@ -75,10 +75,16 @@ class Connection(asyncio.Protocol):
         self._listener.admit(self, self._transport)
 
     def data_received(self, data: bytes) -> None:
-        """Put it aside for the tick."""
-        if not self._pieces:
-            self._listener.dirty(self)
-        self._pieces.append(data)
+        """Put the whole records aside for the tick."""
+        offset = self._framer.pass_whole(data)
+        if offset >= 0:
+            arrivals = self._arrivals
+            arrivals.pieces.append(data)
+            arrivals.senders.append(self)
+            arrivals.offsets.append(offset)
+        else:
+            for chunk in self._framer.feed(data):
+                self._arrivals.add(self, chunk)
         self._listener.arrived(len(data))
 
     def eof_received(self) -> bool:
@@ -113,18 +119,9 @@ class Connection(asyncio.Protocol):
         """End the stream; the first end counts."""
         if self.ending is None:
             self.ending, self.why = ending, why
+            for chunk in self._framer.end(ending):
+                self._arrivals.add(self, chunk)
             self._listener.ended(self)
-
-    def take(self) -> list[Chunk]:
-        """Frame what was put aside; with the end of the stream also what is left."""
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
-        chunks = self._framer.feed(data)
-        if self.ending is not None:
-            chunks += self._framer.end(self.ending)
-        for chunk in chunks:
-            self.records += chunk.records
-        return chunks
 
     def acknowledge(self, records: int) -> None:
         """Tell the sender how many of its records are durable, unless the last word is still waiting."""

@@ -1,8 +1,8 @@
 """The listeners, and the tick that makes one block of what all connections delivered.
 
 A tick comes `tick_ms` after the first byte that waits for one, or as soon as 1 MiB waits; while nothing
-arrives nothing happens. It frames the connections that have sent something, numbers the records, and
-hands the block to the journal. When the block is durable the acknowledgements go out.
+arrives nothing happens. It brings together what each connection has sent, numbers the records, and hands
+the block to the journal. When the block is durable the acknowledgements go out.
 
 Backpressure has one place, the gate: reading on all connections pauses while too much waits to become
 durable, and whenever the journal says that it can't take more. Nothing is ever dropped.
@@ -16,13 +16,14 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple
 
+from ingest.arrivals import Arrivals, Gathered
 from ingest.clock import StampClock
 from ingest.connection import IDLE_TIMEOUT, SHUTDOWN, Connection
 from ingest.errors import ListenError
 from ingest.gate import Gate
 from ingest.metrics import IngestMetrics
 from ingest.settings import MIB, IngestSettings
-from parser.block import Block, Closed, Event, Opened, Started, chunk_table
+from parser.block import Block, Closed, Event, Opened, Started
 from parser.framing import Ending
 from parser.settings import Rules
 
@@ -76,7 +77,7 @@ class Listener:
         self.connections: set[Connection] = set()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._dirty: list[Connection] = []
+        self.arrivals = Arrivals(rules.delimiter)
         self._ended: list[Connection] = []
         self._events: list[Event] = []
         self._waiting_bytes = 0
@@ -168,23 +169,18 @@ class Listener:
         if self.gate.closed:
             connection.pause()
 
-    def dirty(self, connection: Connection) -> None:
-        """A connection has sent something since the last tick."""
-        self._dirty.append(connection)
+    def arrived(self, size: int) -> None:
+        """A connection has sent so much."""
+        self._waiting_bytes += size
         if self._timer is None:
             self._schedule()
-
-    def arrived(self, size: int) -> None:
-        """So much of it."""
-        self._waiting_bytes += size
-        if self._waiting_bytes >= _BLOCK_BYTES:
+        elif self._waiting_bytes >= _BLOCK_BYTES:
             self.tick()
 
     def ended(self, connection: Connection) -> None:
         """A connection's stream is over."""
         self._metrics.closed.labels(connection.why).inc()
         connection.heard = self._loop.time()
-        self._dirty.append(connection)
         self._ended.append(connection)
         self._schedule()
 
@@ -209,32 +205,39 @@ class Listener:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        dirty, self._dirty = self._dirty, []
         ended, self._ended = self._ended, []
         self._metrics.received_bytes.inc(self._waiting_bytes)
         self._waiting_bytes = 0
-        block = self._gather(dirty, ended)
-        if block is not None:
-            wanting = [(c, c.records) for c in dirty if c.acknowledges]
-            closing = [c for c in ended if c.acknowledges]
-            self._hand_on(block, wanting, closing)
-            self._metrics.tick_seconds.observe(time.perf_counter() - begun)
-
-    def _gather(self, dirty: Sequence[Connection], ended: Sequence[Connection]) -> Block | None:
-        now = self._loop.time()
-        pairs = []
-        for connection in dirty:
-            if connection.ending is None:
-                connection.heard = now
-            pairs += [(connection.id, chunk) for chunk in connection.take()]
+        gathered = self.arrivals.take()
         events, self._events = self._events, []
         events += [Closed(c.id, c.why, c.bytes) for c in ended if c.id]
-        if not pairs and not events:
-            return None
-        chunks, payload = chunk_table(pairs)
-        stamp, node = self._clock.stamp(), self._settings.node_id
+        if gathered.payload or events:
+            wanting = self._hear(gathered)
+            self._hand_on(self._block(gathered, events), wanting, [c for c in ended if c.acknowledges])
+        self._metrics.tick_seconds.observe(time.perf_counter() - begun)
+
+    def _hear(self, gathered: Gathered) -> list[tuple[Connection, int]]:
+        """Note who was heard; who wants to be told, and of how many records."""
+        now = self._loop.time()
+        wanting = []
+        for connection, records in zip(gathered.senders, gathered.chunks["records"].tolist(), strict=True):
+            if connection.ending is None:
+                connection.heard = now
+            if connection.acknowledges:
+                connection.records += records
+                wanting.append((connection, connection.records))
+        return wanting
+
+    def _block(self, gathered: Gathered, events: list[Event]) -> Block:
         return Block(
-            self._next.block, node, self._next.record, stamp, self._rules, tuple(events), chunks, payload
+            self._next.block,
+            self._settings.node_id,
+            self._next.record,
+            self._clock.stamp(),
+            self._rules,
+            tuple(events),
+            gathered.chunks,
+            gathered.payload,
         )
 
     def _hand_on(

@@ -79,6 +79,17 @@ class Framer:
         """Bytes fed so far; while an over-long record is skipped, those skipped included."""
         return self._start + len(self._tail)
 
+    def pass_whole(self, data: bytes) -> int:
+        """Where `data` begins in the stream if it is whole records and nothing is carried; else -1.
+
+        The short way for small packets: such data is a chunk as it is, and needs no `feed`.
+        """
+        if self._tail or self._skipping or not data.endswith(self._delimiter):
+            return -1
+        start = self._start
+        self._start = start + len(data)
+        return start
+
     def feed(self, data: bytes) -> list[Chunk]:
         """Take what arrived and hand on the chunks that are whole by now."""
         if self._skipping:
