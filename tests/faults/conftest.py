@@ -1,0 +1,48 @@
+"""What fault tests share: servers that end with the test, and the long form (`--long`)."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness import Server, Settings
+
+MakeServer = Callable[..., Server]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long`: 50 kills under load and 20 within a replay, instead of a few."""
+    parser.addoption("--long", action="store_true", help="the long form of the fault tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give the long form the time that it takes."""
+    if config.getoption("--long", default=False):
+        for item in items:
+            item.add_marker(pytest.mark.timeout(1800))
+
+
+@pytest.fixture
+def long_form(request: pytest.FixtureRequest) -> bool:
+    """Whether the long form was asked for."""
+    return bool(request.config.getoption("--long", default=False))
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[MakeServer]:
+    """Makes servers, not yet started; all of them are gone after the test."""
+    servers: list[Server] = []
+
+    def make(settings: Settings | None = None, *, folder: Path = tmp_path, name: str = "server") -> Server:
+        servers.append(Server(folder, settings, name=name))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.clean_up()
+
+
+@pytest.fixture
+def server(make_server: MakeServer) -> Server:
+    """One server with the settings that all tests share, not yet started."""
+    return make_server()

@@ -1,0 +1,96 @@
+"""What has to be true of the tables after any fault: the rows themselves are counted, read only.
+
+- What was acknowledged is there.
+- A record that was sent once is one row at most.
+- received = stored + rejected + unkept + empty + set aside + waiting, where stored and rejected are rows
+  and what waits is blocks of the journal.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import apsw
+
+from tests.faults.sender import Sender, deliver, record
+
+_SUMS = (
+    "SELECT coalesce(sum(stored), 0), coalesce(sum(rejected), 0), coalesce(sum(unkept), 0),"
+    " coalesce(sum(empty), 0)"
+)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[apsw.Connection]:
+    """The tables, opened as any other program would."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(10_000)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def stored_numbers(path: Path, device: str) -> Counter[int]:
+    """How many rows there are of each running number of a device."""
+    with reading(path) as tables:
+        rows = tables.execute("SELECT spindle_speed_rpm FROM readings WHERE device_id = ?", (device,))
+        return Counter(int(number) for (number,) in rows)
+
+
+def check_sender(path: Path, sender: Sender) -> None:
+    """Nothing acknowledged is missing, and no row is there that was not sent, or more often than sent."""
+    rows = stored_numbers(path, sender.device)
+    missing = sender.acknowledged - rows.keys()
+    assert not missing, f"{sender.device}: acknowledged and not stored: {sorted(missing)[:10]}"
+    excess = rows - sender.sent
+    assert not excess, f"{sender.device}: more rows than were sent: {excess.most_common(10)}"
+
+
+def check_books(path: Path) -> None:
+    """The rows are as many as the books say, and the books account for every number ever taken."""
+    with reading(path) as tables, tables:
+        ledger: tuple[int, ...] = tables.execute(f"{_SUMS}, coalesce(sum(set_aside), 0) FROM ledger").get
+        connections = tables.execute(f"{_SUMS} FROM connections").get
+        rows = tables.execute("SELECT count(*) FROM readings").get
+        rejects = tables.execute("SELECT count(*) FROM rejected_records").get
+        numbers = tables.execute("SELECT coalesce(sum(next_record), 0) FROM nodes").get
+        minutes = tables.execute("SELECT first_seq, last_seq FROM ledger ORDER BY node, minute").fetchall()
+    assert (rows, rejects) == ledger[:2], "rows against the ledger"
+    assert connections == ledger[:4], "connections against the ledger"
+    assert sum(ledger) == numbers, "the ledger against the numbers taken"
+    assert all(after[0] == before[1] + 1 for before, after in pairwise(minutes)), "a gap"
+
+
+def check_waiting(journal: Path, tables: Path) -> int:
+    """What waits in the journal begins where the tables end, without a gap; how many records that are.
+
+    Only for a journal whose server is gone.
+    """
+    with reading(tables) as books:
+        cursor = books.execute("SELECT coalesce(max(block), 0) FROM cursors").get
+        expected = books.execute("SELECT coalesce(sum(next_record), 0) FROM nodes").get
+    blocks: dict[int, tuple[int, int]] = {}
+    for path in journal.glob("*.db"):
+        with reading(path) as segment:
+            rows = segment.execute("SELECT id, first_record, records FROM blocks WHERE id > ?", (cursor,))
+            blocks.update({number: (first, records) for number, first, records in rows})
+    assert sorted(blocks) == list(range(cursor + 1, cursor + 1 + len(blocks))), "blocks are missing"
+    for number in sorted(blocks):
+        assert blocks[number][0] == expected, f"the tables do not join block {number}"
+        expected += blocks[number][1]
+    return sum(records for _, records in blocks.values())
+
+
+def check_fresh(port: int, device: str, count: int = 10) -> None:
+    """Fresh records are acknowledged."""
+    deliver(port, b"".join(record(device, number) for number in range(count)), records=count)
+
+
+def check_all(path: Path, senders: Iterable[Sender]) -> None:
+    """The whole oracle, for tables that have everything."""
+    for sender in senders:
+        check_sender(path, sender)
+    check_books(path)

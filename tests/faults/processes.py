@@ -1,0 +1,51 @@
+"""What other processes are doing, by their ids; psutil ships no types, so it stays behind this page."""
+
+import os
+import signal
+from collections.abc import Iterable
+
+import psutil  # type: ignore[import-untyped]  # see above
+
+from tests.faults.waiting import wait_until
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one has started, and those that they have."""
+    return [int(child.pid) for child in psutil.Process(pid).children(recursive=True)]
+
+
+def command_line(pid: int) -> list[str]:
+    """How a process was called; nothing if it is gone."""
+    try:
+        return [str(part) for part in psutil.Process(pid).cmdline()]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process takes of the memory."""
+    return int(psutil.Process(pid).memory_info().rss)
+
+
+def alive(pids: Iterable[int]) -> set[int]:
+    """Those that are still there; one that only waits to be noticed by its parent is not."""
+    found = set()
+    for pid in pids:
+        try:
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.add(pid)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def wait_gone(pids: Iterable[int], seconds: float = 20.0) -> None:
+    """Wait until none of them is there; fail if one stays."""
+    waited = list(pids)
+    wait_until(lambda: not alive(waited), f"the processes {waited} are gone", seconds)
+
+
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal, if the process is still there."""
+    if alive([pid]):
+        os.kill(pid, number)

@@ -1,0 +1,183 @@
+"""The server is killed at any moment: under load, while it replays, and with a client that sends again."""
+
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.faults import processes
+from tests.faults.conftest import MakeServer
+from tests.faults.harness import MIB, Server
+from tests.faults.oracle import (
+    check_all,
+    check_books,
+    check_fresh,
+    check_sender,
+    check_waiting,
+    reading,
+    stored_numbers,
+)
+from tests.faults.sender import Sender, deliver, record
+from tests.faults.waiting import wait_until
+
+pytestmark = pytest.mark.fault
+
+SMALL_JOURNAL = {"journal": {"max_bytes": 16 * MIB}}
+"""Segments of 1 MiB: under load several a second are sealed, taken over and trimmed."""
+
+_PILE = 400_000
+"""Records of each connection that wait to be replayed."""
+
+
+def found_at(server: Server) -> set[str]:
+    """What the kill interrupted, as far as the files tell."""
+    segments = sorted(path for path in server.journal.glob("*.db") if path.stem.isdigit())
+    logs = [Path(f"{path}-wal") for path in segments]
+    hit = {
+        "making a file ahead": any(server.journal.glob("spare.new*")),
+        "between files": not (server.journal / "spare").exists(),
+        "rotation": bool(logs) and not (logs[-1].exists() and logs[-1].stat().st_size),
+        "sealed, not trimmed": len(segments) > 1,
+        "trim": any(not Path(str(log).removesuffix("-wal")).exists() for log in server.journal.glob("*-wal")),
+        "tables behind": _behind(server, segments),
+    }
+    return {name for name, was_hit in hit.items() if was_hit} or {"steady state"}
+
+
+def _behind(server: Server, segments: list[Path]) -> bool:
+    with reading(server.tables) as tables:
+        cursor = tables.execute("SELECT max(block) FROM cursors").get or 0
+    newest = 0
+    for path in segments:
+        with reading(path) as segment:
+            newest = max(newest, segment.execute("SELECT max(id) FROM blocks").get or 0)
+    return bool(newest > cursor)
+
+
+def at_any_moment(server: Server) -> None:
+    """Somewhere within the steady work."""
+    del server
+    time.sleep(_moments.uniform(0.2, 1.0))
+
+
+def at_a_rotation(server: Server) -> None:
+    """Right after the file made ahead was taken over."""
+    wait_until((server.journal / "spare").exists, "a file is made ahead", rest=0)
+    wait_until(lambda: not (server.journal / "spare").exists(), "the journal rotates", rest=0)
+
+
+def at_a_trim(server: Server) -> None:
+    """Right after the first file of a segment was deleted."""
+    oldest = min(server.journal.glob("0*.db"))
+    wait_until(lambda: not oldest.exists(), "the journal is trimmed", rest=0)
+
+
+_moments = random.Random(1)  # noqa: S311  # no secret; repeatable
+
+
+def test_a_server_killed_under_load_loses_nothing_acknowledged(
+    make_server: MakeServer, *, long_form: bool
+) -> None:
+    """Killed at any moment, also while the journal rotates and is trimmed; ready again within 5 s."""
+    server = make_server(SMALL_JOURNAL)
+    server.start()
+    senders = [Sender(f"M{number}", server.ack_port) for number in range(2)]
+    for sender in senders:
+        sender.start()
+    hit: Counter[str] = Counter()
+    for kill in range(51 if long_form else 6):
+        (at_any_moment, at_a_rotation, at_a_trim)[kill % 3](server)
+        server.kill()
+        hit.update(found_at(server))
+        took = server.start()
+        assert took < 5.0, f"ready again only after {took:.1f} s, at kill {kill}"
+        for sender in senders:
+            sender.port = server.ack_port
+            sender.wait_for_more()
+    for sender in senders:
+        sender.stop()
+    check_fresh(server.ack_port, "fresh")
+    server.wait_drained()
+    print("the kills hit:", dict(hit))  # noqa: T201  # a kill loop that always hits one place proves little
+    assert len(hit) > 1
+    assert len(stored_numbers(server.tables, "fresh")) == 10
+    check_all(server.tables, senders)
+    assert server.stop() == 0
+
+
+def test_a_server_killed_while_it_replays_goes_on_where_the_tables_are(
+    make_server: MakeServer, *, long_form: bool
+) -> None:
+    """No cursor ever passes a block that is not in the tables, and no block comes twice."""
+    server = make_server()
+    server.start()
+    _pile_up(server, connections := 8 if long_form else 3)
+    moved = []
+    for kill in range(20 if long_form else 6):
+        server.start()
+        (_within_a_commit if kill % 2 else _within_a_batch)(server)
+        left = server.kill()
+        for sink in left if kill % 3 else []:  # the others end by themselves, after their batch
+            processes.kill(sink)
+        processes.wait_gone(left)
+        check_books(server.tables)
+        moved.append(connections * _PILE - check_waiting(server.journal, server.tables))
+    print("rows after each kill:", moved)  # noqa: T201  # tells whether the kills were within the replay
+    server.start()
+    server.wait_drained()
+    assert sum(stored < connections * _PILE for stored in moved) > 1, "too few kills were within the replay"
+    for number in range(connections):
+        assert stored_numbers(server.tables, f"R{number}") == Counter(range(_PILE))
+    check_books(server.tables)
+
+
+def _pile_up(server: Server, connections: int) -> None:
+    """Leave records in the journal of which no table knows, and no server."""
+    sink = server.sink_pid()
+    processes.kill(sink, signal.SIGSTOP)
+    for number in range(connections):
+        deliver(server.ack_port, b"".join(record(f"R{number}", n) for n in range(_PILE)), records=_PILE)
+    server.kill()
+    processes.kill(sink)
+
+
+def _within_a_batch(server: Server) -> None:
+    """While the sink reads, parses or inserts."""
+    del server
+    time.sleep(_moments.uniform(0.0, 0.5))
+
+
+def _within_a_commit(server: Server) -> None:
+    """When the sink begins to write what it has inserted; or never, if there is nothing left to write."""
+    log = Path(f"{server.tables}-wal")
+    size = _size(log)
+    deadline = time.monotonic() + 2.0
+    while _size(log) == size and time.monotonic() < deadline:
+        pass
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def test_a_client_that_sends_again_makes_rows_only_of_what_it_sent(server: Server) -> None:
+    """There are sent <= rows <= sent + sent again, and every extra row is of a record that was sent again."""
+    server.start()
+    sender = Sender("again", server.ack_port, resends=True)
+    sender.start()
+    for _ in range(4):
+        sender.wait_for_more(5_000)
+        server.kill()
+        server.start()
+        sender.port = server.ack_port
+        sender.wait_for_more()
+    sender.stop()
+    server.wait_drained()
+    rows = stored_numbers(server.tables, "again")
+    assert sender.sent.total() > len(sender.sent), "nothing was sent again"
+    assert rows.keys() == sender.sent.keys(), "every record is there"
+    check_sender(server.tables, sender)
+    check_books(server.tables)
