@@ -1,0 +1,17 @@
+"""What can go wrong in the simulator, and whose fault it is."""
+
+
+class SimulatorError(Exception):
+    """Base of all; its text is one line for the person who started the simulator."""
+
+
+class UnreachableError(SimulatorError):
+    """Nobody listens where the machines should connect; the server's side, worth trying again."""
+
+
+class StalledError(SimulatorError):
+    """The server took no byte for longer than was agreed; the server's side."""
+
+
+class AcknowledgementError(SimulatorError):
+    """The server acknowledged in a way that cannot be true; the server's fault, never worth a retry."""
