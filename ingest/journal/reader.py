@@ -6,17 +6,19 @@ number of records that it held, which the numbers around it tell; the segment it
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from ingest.errors import JournalError
-from ingest.journal.segment import BlockRow, Segment, SegmentHead, companions, segment_paths
-from parser.block import Block, DamagedBlockError, decode_block
+from ingest.journal.salvage import salvage
+from ingest.journal.segment import Segment, SegmentHead, companions, segment_paths
+from parser.block import Block, DamagedBlockError
 from storage.base import DamagedBlock
 
-_ROWS_AT_ONCE: Final = 16
+_BLOCKS_AT_ONCE: Final = 16
+_LOOKED_FOR: Final = 1024
 
 
 class JournalReader:
@@ -28,7 +30,8 @@ class JournalReader:
         self._next_record = next_record
         self._heads: dict[Path, SegmentHead] = {}
         self._segment: Segment | None = None
-        self._held: list[DamagedBlock] = []
+        self._saved: list[Block] | None = None
+        """All that is right in the open segment, once it was found to be damaged."""
 
     def first_block(self) -> int | None:
         """The oldest block that the journal has; None where it has none."""
@@ -41,12 +44,13 @@ class JournalReader:
         """
         found: list[Block | DamagedBlock] = []
         size = 0
-        after = max(after, self._held[-1].id if self._held else 0)
-        while size < max_bytes and (rows := self._next_rows(after)):
-            for row in rows:
-                self._take(row, after + 1, found)
-                after = row.id
-                size += len(row.payload)
+        while size < max_bytes and (blocks := self._next_blocks(after)):
+            for block in blocks:
+                found += self._missing(range(after + 1, block.id), block)
+                found.append(block)
+                self._next_record = block.next_record
+                after = block.id
+                size += len(block.payload)
         return found
 
     def close(self) -> None:
@@ -54,20 +58,44 @@ class JournalReader:
         if self._segment is not None:
             self._segment.close()
         self._segment = None
+        self._saved = None
 
-    def _next_rows(self, after: int) -> list[BlockRow]:
-        """Rows behind `after`, from the segment that has them."""
+    def _next_blocks(self, after: int) -> list[Block]:
+        """Good blocks behind `after`, from the segment that has them."""
         while True:
-            if self._segment is not None and (rows := readable_rows(self._segment, after)):
-                return rows
+            if blocks := self._from_open_segment(after):
+                return blocks
             later = self._later(after)
-            if self._segment is not None and (rows := readable_rows(self._segment, after)):
-                return rows  # written before the later one was begun
+            if blocks := self._from_open_segment(after):
+                return blocks  # written before the later one was begun
             if later is None:
                 return []
+            if self._segment and self._saved is None and self._heads[later].first_block > after + 1:
+                self._save(self._segment)  # its last blocks are not where they should be
+                continue
             self.close()
             with _trimmed(later):
                 self._segment = Segment(later)
+
+    def _from_open_segment(self, after: int) -> list[Block]:
+        """Its next blocks; where it is damaged, those that can be saved."""
+        if self._segment is None:
+            return []
+        if self._saved is None:
+            with suppress(JournalError, DamagedBlockError):
+                blocks = [row.decode() for row in self._segment.rows(after, _BLOCKS_AT_ONCE)]
+                expected = max(after + 1, self._heads[self._segment.path].first_block)
+                if [block.id for block in blocks] == list(range(expected, expected + len(blocks))):
+                    return blocks
+            if self._later(after) is None:
+                return _one_by_one(self._segment, after)
+            self._save(self._segment)
+        return [block for block in self._saved or () if block.id > after][:_BLOCKS_AT_ONCE]
+
+    def _save(self, segment: Segment) -> None:
+        """Go on with what is right in a damaged segment; not while it is written to."""
+        _keep_aside(segment.path)
+        self._saved = list(salvage(segment.path).values())
 
     def _later(self, after: int) -> Path | None:
         """The segment to go on with once the open one has nothing more."""
@@ -84,34 +112,13 @@ class JournalReader:
                 self._heads[path] = head
         return [(path, self._heads[path]) for path in sorted(self._heads) if path.exists()]
 
-    def _take(self, row: BlockRow, expected: int, found: list[Block | DamagedBlock]) -> None:
-        """Add a row to what was found, together with what is missing before it."""
-        self._hold(range(expected, row.id))
-        try:
-            block = decode_block(row.id, row.header, row.payload, row.crc)
-        except DamagedBlockError:
-            self._hold([row.id])
-            return
-        found += self._release(block)
-        found.append(block)
-        self._next_record = block.next_record
-
-    def _hold(self, blocks: Iterable[int]) -> None:
-        damaged = [DamagedBlock(block, 0, 0, 0, 0) for block in blocks]
-        self._held += damaged
-        if damaged and self._segment is not None:
-            _keep_aside(self._segment.path)
-
-    def _release(self, behind: Block) -> list[DamagedBlock]:
+    def _missing(self, blocks: range, behind: Block) -> list[DamagedBlock]:
         """The damaged blocks before a good one; the last of them carries the records of all."""
-        start = self._next_record
-        if start is None:
-            start = self._first_record()
-        held = [DamagedBlock(d.id, behind.node, start, 0, behind.stamp_us) for d in self._held]
-        if held:
-            held[-1] = held[-1]._replace(records=behind.first_record - start)
-        self._held = []
-        return held
+        start = self._next_record if self._next_record is not None else self._first_record()
+        missing = [DamagedBlock(block, behind.node, start, 0, behind.stamp_us) for block in blocks]
+        if missing:
+            missing[-1] = missing[-1]._replace(records=behind.first_record - start)
+        return missing
 
     def _first_record(self) -> int:
         """The first number of the open segment, for a reader that began with it."""
@@ -119,25 +126,16 @@ class JournalReader:
         return self._heads[self._segment.path].first_record
 
 
-def readable_rows(segment: Segment, after: int) -> list[BlockRow]:
-    """The next rows; one by one, where the table is damaged."""
-    try:
-        return segment.rows(after, _ROWS_AT_ONCE)
-    except JournalError:
-        return _rows_one_by_one(segment, after)
-
-
-def _rows_one_by_one(segment: Segment, after: int) -> list[BlockRow]:
-    end = after + 1 + 4096
-    rows: list[BlockRow] = []
-    for block in range(after + 1, end):
-        with suppress(JournalError):
-            row = segment.row(block)
-            if row is not None:
-                rows.append(row)
-        if len(rows) >= _ROWS_AT_ONCE:
+def _one_by_one(segment: Segment, after: int) -> list[Block]:
+    """The next good blocks of a segment that is damaged and still written to."""
+    blocks: list[Block] = []
+    for number in range(after + 1, after + 1 + _LOOKED_FOR):
+        with suppress(JournalError, DamagedBlockError):
+            if (row := segment.row(number)) is not None:
+                blocks.append(row.decode())
+        if len(blocks) >= _BLOCKS_AT_ONCE:
             break
-    return rows
+    return blocks
 
 
 def _read_head(path: Path) -> SegmentHead | None:

@@ -15,13 +15,15 @@ import msgspec
 
 from ingest.clock import ClockReading
 from ingest.errors import JournalBrokenError, JournalError, JournalFullError
-from parser.block import Block
+from parser.block import Block, DamagedBlockError, decode_block
 
 APPLICATION_ID: Final = 0x48524A4C  # "HRJL"
 SCHEMA_VERSION: Final = 1
 
+PAGE_BYTES: Final = 8192
+
 _SCHEMA: Final = f"""
-PRAGMA page_size = 8192;
+PRAGMA page_size = {PAGE_BYTES};
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 PRAGMA journal_mode = WAL;
@@ -62,6 +64,16 @@ class BlockRow(msgspec.Struct, frozen=True, array_like=True):
     crc: int
     header: bytes
     payload: bytes
+
+    def decode(self) -> Block:
+        """The block.
+
+        Raises:
+            DamagedBlockError: it is not as it was written.
+        """
+        if not isinstance(self.header, bytes) or not isinstance(self.payload, bytes):
+            raise DamagedBlockError(f"block {self.id}: its row is damaged")
+        return decode_block(self.id, self.header, self.payload, self.crc)
 
 
 def segment_paths(folder: Path) -> list[Path]:
@@ -114,9 +126,11 @@ class Segment:
                 self._db.execute(_SCHEMA).fetchall()
             self._db.pragma("synchronous", "FULL")
             found = self._db.pragma("application_id"), self._db.pragma("user_version")
-        if found != (APPLICATION_ID, SCHEMA_VERSION):
+        if found[0] != APPLICATION_ID:
+            raise JournalBrokenError(f"{self.path}: does not say that it is a journal segment")
+        if found[1] != SCHEMA_VERSION:
             raise JournalError(
-                f"{self.path}: is no journal segment that this version of Headrace can read "
+                f"{self.path}: can't be read by this version of Headrace "
                 f"(version {found[1]}, expected {SCHEMA_VERSION}); move the journal's folder away, "
                 "or use the version that wrote it"
             )
@@ -161,15 +175,18 @@ class Segment:
             journal, node, first_block, first_record, msgspec.msgpack.decode(clock, type=ClockReading)
         )
 
-    def last(self) -> tuple[int, int, int]:
-        """Id, next record and stamp of the last block; it has one if it has a head."""
+    def last(self) -> Block:
+        """The last block; it has one if it has a head.
+
+        Raises:
+            DamagedBlockError: it is not as it was written.
+            JournalError: it can't be read.
+        """
         with _errors(self.path):
-            row = self._db.execute(
-                "SELECT id, first_record + records, stamp_us FROM blocks ORDER BY id DESC LIMIT 1"
-            ).fetchone()
+            row = self._db.execute("SELECT * FROM blocks ORDER BY id DESC LIMIT 1").fetchone()
         if row is None:
             raise JournalBrokenError(f"{self.path}: its blocks are gone")
-        return row[0], row[1], row[2]
+        return BlockRow(*row).decode()
 
     def rows(self, after: int, limit: int) -> list[BlockRow]:
         """The next blocks with id > after, in order."""
@@ -183,13 +200,11 @@ class Segment:
             row = self._db.execute("SELECT * FROM blocks WHERE id = ?", (block,)).fetchone()
         return row and BlockRow(*row)
 
-    def checkpoint(self) -> tuple[int, int]:
-        """Copy the log into the database, as far as no reader needs it.
-
-        Returns the valid frames of the log and how many of them were copied.
-        """
+    def log_frames(self) -> int:
+        """How many frames of its log SQLite takes for valid; nothing is changed by asking."""
         with _errors(self.path):
-            return self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            valid, _ = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+            return max(valid, 0)
 
     def truncate_log(self) -> None:
         """Copy the log into the database and empty it, or do nothing while somebody reads."""

@@ -1,0 +1,176 @@
+"""A journal whose files were damaged: it starts, says what is lost, and delivers all the rest."""
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ingest.journal.segment import PAGE_BYTES, Segment
+from parser.block import Block
+from storage.base import DamagedBlock
+from tests.ingest.building import SMALLEST, Desk, chain, read_all, same
+
+pytestmark = pytest.mark.fault
+
+_SIZES = (9, 60, 400, 3000, 8190, 20_000, 70_000)
+_RECORDS = 3
+_PLACES = int(os.environ.get("HEADRACE_DAMAGES", "60"))
+"""How many places each test damages; each has its own seed, which a failure shows."""
+
+
+class Original:
+    """A journal of one segment, and which part of its log each block's commit wrote."""
+
+    def __init__(self, folder: Path, *, checkpointed: bool) -> None:
+        self.folder = folder
+        self.blocks: list[Block] = []
+        self.log_ends: list[int] = []
+        with Desk(folder, max_bytes=64 * SMALLEST) as desk:
+            for size in random.Random(1).choices(_SIZES, k=70):  # noqa: S311  # always the same
+                self.blocks += chain(1, after=self.blocks[-1] if self.blocks else None, size=size)
+                desk.commit(self.blocks[-1:])
+                self.log_ends.append(self.log.stat().st_size)
+        assert [path.name for path in folder.glob("*.db")] == ["00000001.db"]
+        if checkpointed:
+            segment = Segment(self.database)
+            segment.truncate_log()
+            segment.close()
+            assert self.log.stat().st_size == 0
+
+    @property
+    def database(self) -> Path:
+        """The segment."""
+        return self.folder / "00000001.db"
+
+    @property
+    def log(self) -> Path:
+        """Its log."""
+        return self.folder / "00000001.db-wal"
+
+    def copy(self, into: Path) -> "Damaged":
+        """The same files, to be damaged."""
+        shutil.copytree(self.folder, into)
+        return Damaged(into)
+
+
+class Damaged:
+    """A copy to break, and what is left of it after a restart."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.database = folder / "00000001.db"
+        self.log = folder / "00000001.db-wal"
+
+    def restart(self, original: Original) -> list[int]:
+        """Start on it and write on; the ids of the blocks that were lost.
+
+        Whatever else comes out must be what went in, and the numbers of the rest must add up.
+        """
+        with Desk(self.folder) as desk:
+            later = chain(2, after=original.blocks[-1])
+            desk.commit(later)
+            found = read_all(self.folder)
+        good = [block for block in found if isinstance(block, Block)]
+        lost = [block for block in found if isinstance(block, DamagedBlock)]
+        assert same(good, [b for b in original.blocks + later if b.id not in {d.id for d in lost}])
+        assert [b.id for b in found] == list(range(found[0].id, later[-1].id + 1))
+        missing = found[0].id - 1
+        assert sum(block.records for block in lost) == _RECORDS * len(lost)
+        return list(range(1, missing + 1)) + [block.id for block in lost]
+
+    @property
+    def kept(self) -> set[str]:
+        """What was kept aside."""
+        return {file.name for file in (self.folder / "damaged").glob("*")}
+
+
+def flip(file: Path, bit: int) -> None:
+    """Turn one bit over."""
+    content = bytearray(file.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def in_log(tmp_path_factory: pytest.TempPathFactory) -> Original:
+    """A journal that was killed: everything is in its log."""
+    return Original(tmp_path_factory.mktemp("original") / "log", checkpointed=False)
+
+
+@pytest.fixture(scope="module")
+def in_database(tmp_path_factory: pytest.TempPathFactory) -> Original:
+    """A journal whose log was copied into its database."""
+    return Original(tmp_path_factory.mktemp("original") / "database", checkpointed=True)
+
+
+@pytest.mark.parametrize("seed", range(_PLACES))
+def test_a_log_that_was_cut_keeps_all_commits_before_the_cut(
+    in_log: Original, tmp_path: Path, seed: int
+) -> None:
+    """Wherever it was cut; and the journal goes on behind them."""
+    cut = random.Random(seed).randrange(in_log.log_ends[-1])  # noqa: S311
+    damaged = in_log.copy(tmp_path / "journal")
+    os.truncate(damaged.log, cut)
+    whole = sum(end <= cut for end in in_log.log_ends)
+    with Desk(damaged.folder) as desk:
+        assert desk.journal.tail.block == whole
+        later = chain(2, after=in_log.blocks[whole - 1] if whole else None)
+        desk.commit(later)
+        assert same(read_all(damaged.folder), in_log.blocks[:whole] + later)
+
+
+@pytest.mark.parametrize("seed", range(_PLACES))
+def test_a_wrong_bit_in_the_log_costs_at_most_what_was_committed_with_it(
+    in_log: Original, tmp_path: Path, seed: int
+) -> None:
+    """What came behind it is delivered too, though SQLite stops there."""
+    bit = random.Random(seed).randrange(in_log.log_ends[-2] * 8)  # noqa: S311
+    damaged = in_log.copy(tmp_path / "journal")
+    flip(damaged.log, bit)
+    lost = damaged.restart(in_log)
+    commit = next(i for i, end in enumerate(in_log.log_ends, 1) if bit // 8 < end)
+    assert set(lost) <= {commit}
+    assert damaged.kept >= {"00000001.db", "00000001.db-wal"}
+
+
+@pytest.mark.parametrize("place", range(32))
+def test_a_wrong_bit_in_the_head_of_the_log_costs_nothing(
+    in_log: Original, tmp_path: Path, place: int
+) -> None:
+    """Though SQLite takes such a log for an empty one."""
+    damaged = in_log.copy(tmp_path / "journal")
+    flip(damaged.log, place * 8 + place % 8)
+    assert damaged.restart(in_log) == []
+
+
+@pytest.mark.parametrize("seed", range(_PLACES))
+def test_a_wrong_bit_in_the_database_costs_at_most_the_blocks_on_its_page(
+    in_database: Original, tmp_path: Path, seed: int
+) -> None:
+    """Mostly it is inside one row, and costs that one."""
+    bit = random.Random(seed).randrange(in_database.database.stat().st_size * 8)  # noqa: S311
+    damaged = in_database.copy(tmp_path / "journal")
+    flip(damaged.database, bit)
+    lost = damaged.restart(in_database)
+    assert len(lost) <= 7
+    if lost:
+        assert "00000001.db" in damaged.kept
+
+
+@pytest.mark.parametrize("seed", range(_PLACES))
+def test_a_wrong_bit_in_the_head_of_a_page_costs_at_most_that_page(
+    in_database: Original, tmp_path: Path, seed: int
+) -> None:
+    """There SQLite keeps what holds its tree together; blocks elsewhere don't depend on it."""
+    picked = random.Random(seed)  # noqa: S311
+    page = picked.choice([1, 2, 3, *range(4, in_database.database.stat().st_size // PAGE_BYTES + 1)])
+    head = picked.randrange(108 if page == 1 else 12)
+    if page == 1 and head in range(60, 64):
+        pytest.skip("the schema's version: refused, as it would be with another version's journal")
+    damaged = in_database.copy(tmp_path / "journal")
+    flip(damaged.database, ((page - 1) * PAGE_BYTES + head) * 8 + picked.randrange(8))
+    lost = damaged.restart(in_database)
+    on_the_page = sum(min(len(block.payload), 1003) for block in in_database.blocks if block.id in lost)
+    assert on_the_page < PAGE_BYTES  # of a long row a page holds at least so much
