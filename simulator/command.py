@@ -17,7 +17,7 @@ from rich.console import Console
 
 from simulator import blast
 from simulator.errors import SimulatorError
-from simulator.options import MAX_CONNECTIONS, MAX_DEVICES, Scenario, SimulateOptions
+from simulator.options import MAX_CONNECTIONS, MAX_DEVICES, USUAL_CONNECTIONS, Scenario, SimulateOptions
 from simulator.run import allow_connections
 from simulator.run import simulate as run
 from simulator.truth import Truth
@@ -53,7 +53,7 @@ POSITIVE: Final = click.FloatRange(min=0, min_open=True)
     default=20,
     help="How many machines: E0001, E0002 and so on.",
 )
-@click.option("--rate", type=POSITIVE, default=1.0, help="Records per second of each machine, in Hz.")
+@click.option("--rate", type=POSITIVE, default=10.0, help="Records per second of each machine, in Hz.")
 @click.option("--duration", "duration_s", type=SECONDS, help="Stop after so many seconds.")
 @click.option("--records", type=COUNT, help="Stop after so many records of all machines together.")
 @click.option(
@@ -79,7 +79,7 @@ POSITIVE: Final = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--malformed",
     type=SHARE,
-    help="Share of malformed records, 0 to 1.  [default: 0.1 with --scenario garbage, 0 with --blast]",
+    help="Share of malformed records, 0 to 1.  [default: 0, with --scenario garbage 0.1]",
 )
 @click.option(
     "--storm-every",
@@ -151,8 +151,6 @@ def _check(context: click.Context) -> None:
         raise click.UsageError(f"{_flag(context, wrong[0])} means nothing with --blast")
     if not blasts and "per_packet" in given:
         raise click.UsageError("--per-packet needs --blast")
-    if "malformed" in given and not blasts and context.params["scenario"] != Scenario.GARBAGE:
-        raise click.UsageError("--malformed needs --scenario garbage or --blast")
     truth: Path | None = context.params["truth"]
     if truth is not None and not truth.absolute().parent.is_dir():
         raise click.UsageError(f"--truth: there is no folder {truth.parent}")

@@ -6,6 +6,8 @@ in the order of their times t, as far as every valid record became a row:
     energy, in kWh:      sum of (power[i] + power[i + 1]) / 2 * (t[i + 1] - t[i]) / 3600
     seconds per state:   t[i + 1] - t[i] counts for the state of row i, see `simulator.machine.classify`
 
+both only over gaps shorter than `MAX_GAP_S`: of a longer silence nobody knows what the machine did.
+
 Here power is what the machine had before it was rounded for the wire, the state is the one that the
 machine was in, and t is when the record was handed to the socket. A record that got lost on its way, or
 was sent again, is in `links`, so that nothing has to be guessed.
@@ -14,6 +16,7 @@ was sent again, is in `links`, so that nothing has to be guessed.
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -23,6 +26,8 @@ from simulator.fleet import Readings
 from simulator.garbage import Kind
 from simulator.machine import State
 from simulator.wire import Verdict, device_name
+
+MAX_GAP_S: Final = 10.0
 
 
 class DeviceTruth(msgspec.Struct, frozen=True):
@@ -197,6 +202,7 @@ class Tally:
     def _integrate(self, readings: Readings, seen: NDArray[np.bool_], at_s: float) -> None:
         who, state, power_kw = readings.device[seen], readings.state[seen], readings.values.power_kw[seen]
         passed_s = np.nan_to_num(at_s - self._last_s[who])
+        passed_s[passed_s >= MAX_GAP_S] = 0.0
         self._kwh[who] += (self._last_kw[who] + power_kw) / 2 * passed_s / 3600
         self._seconds[self._last_state[who], who] += passed_s
         self._last_s[who], self._last_kw[who], self._last_state[who] = at_s, power_kw, state
