@@ -86,6 +86,7 @@ class SqliteReadingStore:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tables")
         self._own = threading.local()
         self._open: set[apsw.Connection] = set()
+        self._closed = False
 
     async def latest(self, device_id: str) -> Reading | None:
         """The newest reading of a device; see `ReadingStore`."""
@@ -142,8 +143,7 @@ class SqliteReadingStore:
 
     async def close(self) -> None:
         """End what is still being read, and let go of the database."""
-        for connection in list(self._open):
-            connection.interrupt()
+        self._closed = True
         await asyncio.to_thread(self._pool.shutdown)
         for connection in self._open:
             connection.close()
@@ -155,11 +155,16 @@ class SqliteReadingStore:
 
     def _read(self, read: Callable[[apsw.Connection], T], deadline: float) -> T:
         """Answer in a thread of the pool, in one read transaction."""
-        if time.monotonic() > deadline:
+
+        def is_over() -> bool:
+            return self._closed or time.monotonic() > deadline
+
+        if is_over():
             raise StoreSlowError(f"{self._path}: too many readers, no answer within {self._deadline_s} s")
-        with self._connection() as connection, transaction(connection, self._path, "BEGIN"):
-            connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
-            return read(connection)
+        with self._connection() as connection:
+            connection.set_progress_handler(is_over, _STEPS_BETWEEN_LOOKS)
+            with transaction(connection, self._path, "BEGIN"):
+                return read(connection)
 
     @contextmanager
     def _connection(self) -> Iterator[apsw.Connection]:
