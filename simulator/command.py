@@ -59,7 +59,8 @@ POSITIVE: Final = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--connections",
     type=click.IntRange(1, MAX_CONNECTIONS),
-    help=f"TCP connections, shared by the machines.  [default: one each; {BLAST_CONNECTIONS} with --blast]",
+    help="TCP connections, shared by the machines.  "
+    f"[default: one each, up to {USUAL_CONNECTIONS}; {BLAST_CONNECTIONS} with --blast]",
 )
 @click.option(
     "--burst",
