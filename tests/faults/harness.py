@@ -140,6 +140,12 @@ class Server:
             with error:
                 return msgspec.json.decode(error.read(), type=Ready)
 
+    def metric(self, name: str) -> float:
+        """A figure of `/metrics`, by its name with its labels; 0 while there is none yet."""
+        with urlopen(f"{self.url}/metrics", timeout=10) as answer:  # noqa: S310  # our own address
+            lines: list[str] = answer.read().decode().splitlines()
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
     def wait_drained(self, seconds: float = 60.0) -> None:
         """Wait until everything that is durable is in the tables."""
         wait_until(lambda: all(_idle(sink) for sink in self.ready().sinks), "the tables have all", seconds)

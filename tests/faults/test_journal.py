@@ -1,4 +1,4 @@
-"""The journal is lost, older than the tables, or wanted by two servers; the clock jumped while it lay still."""
+"""The journal is lost, older than the tables, or wanted by two servers; or the clock jumped."""
 
 import shutil
 from collections.abc import Callable
@@ -15,6 +15,8 @@ from tests.faults.oracle import check_books, check_fresh, reading, stored_number
 from tests.faults.sender import deliver, record
 
 pytestmark = pytest.mark.fault
+
+_FIRST = "SELECT min(seq), min(received_at) FROM readings WHERE device_id = ?"
 
 
 def send(server: Server, device: str, count: int) -> None:
@@ -89,11 +91,9 @@ def test_an_older_copy_of_the_tables_never_hides_what_is_missing(
     server.start()
     send(server, "after", 100)
     with reading(server.tables) as tables:
-        seq, at = tables.execute(
-            "SELECT min(seq), min(received_at) FROM readings WHERE device_id = 'after'"
-        ).get
+        seq, at = tables.execute(_FIRST, ("after",)).get
     assert seq > highest, "a number was given twice"
-    assert at > latest
+    assert at >= latest
     between = stored_numbers(server.tables, "between")
     assert len(between) == 100 or server.said_event("journal_gap"), "rows are missing, and nobody said so"
 

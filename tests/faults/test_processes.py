@@ -1,0 +1,90 @@
+"""Processes that end: the server by SIGTERM under full load, and the sink by SIGKILL."""
+
+import signal
+import time
+
+import pytest
+
+from tests.faults import processes
+from tests.faults.harness import Server
+from tests.faults.oracle import check_all, check_books, stored_numbers
+from tests.faults.sender import Sender, deliver, record
+from tests.faults.waiting import wait_until
+
+pytestmark = pytest.mark.fault
+
+_RESTARTS = 'headrace_sink_restarts_total{sink="tables"}'
+
+
+def test_sigterm_under_full_load_loses_nothing(server: Server) -> None:
+    """The server ends with status 0 in bounded time, and leaves no process behind."""
+    server.start()
+    senders = [Sender(f"M{number}", server.ack_port, window=10_000) for number in range(4)]
+    for sender in senders:
+        sender.start()
+        sender.wait_for_more(5_000)
+    started = processes.children(server.pid)
+    begun = time.monotonic()
+    status = server.stop(30)
+    took = time.monotonic() - begun
+    for sender in senders:
+        sender.abandon()
+        sender.join(30)
+    assert status == 0, server.log.read_text()[-2000:]
+    assert took < 25, f"{took:.1f} s"
+    assert not processes.alive(started)
+    server.start()
+    server.wait_drained()
+    check_all(server.tables, senders)
+
+
+def test_a_stopped_server_has_acknowledged_all_that_it_kept(server: Server) -> None:
+    """The last acknowledgement of a shutdown counts every row of the connection."""
+    server.start()
+    sender = Sender("M", server.ack_port)
+    sender.start()
+    sender.wait_for_more(2_000)
+    assert server.stop() == 0
+    sender.abandon()
+    sender.join(30)
+    rows = stored_numbers(server.tables, "M")
+    assert rows.keys() == sender.acknowledged
+
+
+def test_a_killed_sink_comes_back_and_writes_nothing_twice(server: Server) -> None:
+    """Each time under load, at the next moment that it commits or reads."""
+    server.start()
+    sender = Sender("M", server.ack_port)
+    sender.start()
+    killed: set[int] = set()
+    for _ in range(4):
+        sender.wait_for_more(5_000)
+        wait_until(lambda: server.ready().sinks[0].state == "running", "the sink works again")
+        killed.add(server.sink_pid())
+        processes.kill(server.sink_pid())
+        wait_until(lambda: server.metric(_RESTARTS) == len(killed), "the server notices")
+    sender.stop()
+    server.wait_drained()
+    assert server.metric(_RESTARTS) == len(killed) == 4
+    check_all(server.tables, [sender])
+
+
+def test_a_sink_that_survives_its_killed_server_writes_nothing_twice(server: Server) -> None:
+    """An orphan that slept through it all wakes up beside the new sink, and gives way."""
+    server.start()
+    server.wait_drained()
+    orphan = server.sink_pid()
+    deliver(server.ack_port, b"".join(record("M", number) for number in range(20_000)), records=20_000)
+    processes.kill(orphan, signal.SIGSTOP)
+    deliver(server.ack_port, b"".join(record("N", number) for number in range(20_000)), records=20_000)
+    server.kill()
+    try:
+        server.start()
+        processes.kill(orphan, signal.SIGCONT)
+        processes.wait_gone([orphan])
+    finally:
+        processes.kill(orphan)
+    server.wait_drained()
+    for device in ("M", "N"):
+        assert stored_numbers(server.tables, device) == dict.fromkeys(range(20_000), 1)
+    check_books(server.tables)
