@@ -126,7 +126,7 @@ class Segment:
                 self._db.execute(_SCHEMA).fetchall()
             self._db.pragma("synchronous", "FULL")
             found = self._db.pragma("application_id"), self._db.pragma("user_version")
-        if found[0] != APPLICATION_ID:
+        if found[0] != APPLICATION_ID or not found[1]:  # or the power went while it was made
             raise JournalBrokenError(f"{self.path}: does not say that it is a journal segment")
         if found[1] != SCHEMA_VERSION:
             raise JournalError(

@@ -1,0 +1,89 @@
+"""A disk that breaks when it is told to: SQLite databases opened on it do, all else is as usual."""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Literal, Self
+
+import apsw
+
+Operation = Literal["write", "sync"]
+
+
+class Disk:
+    """A file system for `Journal(..., vfs=disk.name)`, for as long as it is entered."""
+
+    def __init__(self) -> None:
+        self.name = f"breaking-{id(self)}"
+        self.fails: Callable[[Operation, str], bool] = lambda _operation, _path: False
+        """Whether this operation on this file gets EIO."""
+
+        self.sync_s = 0.0
+        """How long a sync takes more than it would."""
+
+        self.failed: list[tuple[Operation, str]] = []
+        self.syncs = 0
+
+    def __enter__(self) -> Self:
+        """Be there under that name."""
+        self._vfs = _Vfs(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Be there no more; close the databases before."""
+        self._vfs.unregister()
+
+    def fail_once(self, operation: Operation, suffix: str = "-wal") -> None:
+        """EIO for the next such operation on such a file."""
+        lock = threading.Lock()
+
+        def first(done: Operation, path: str) -> bool:
+            return done == operation and path.endswith(suffix) and lock.acquire(blocking=False)
+
+        self.fails = first
+
+    def fail_always(self, operation: Operation) -> None:
+        """EIO from now on."""
+        self.fails = lambda done, _path: done == operation
+
+    def operate(self, operation: Operation, path: str) -> None:
+        """Called before each.
+
+        Raises:
+            apsw.IOError: this one fails.
+        """
+        if operation == "sync":
+            self.syncs += 1
+            time.sleep(self.sync_s)
+        if self.fails(operation, path):
+            self.failed.append((operation, path))
+            raise apsw.IOError(f"{operation} failed on purpose")
+
+
+class _Vfs(apsw.VFS):
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        super().__init__(disk.name, "unix")
+
+    def xOpen(  # noqa: N802  # SQLite's name for it
+        self, name: str | apsw.URIFilename | None, flags: list[int]
+    ) -> apsw.VFSFile:
+        return _File(self._disk, name, flags)
+
+
+class _File(apsw.VFSFile):
+    def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        self._disk = disk
+        self._path = (name.filename() if isinstance(name, apsw.URIFilename) else name) or ""
+        super().__init__("unix", name, flags)
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802  # SQLite's name for it
+        self._disk.operate("write", self._path)
+        super().xWrite(data, offset)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802  # SQLite's name for it
+        self._disk.operate("sync", self._path)
+        super().xSync(flags)

@@ -1,0 +1,145 @@
+"""Disks that lose their power, fail, fill up or are slow: nothing acknowledged is lost, nothing grows."""
+
+import random
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest.journal import JournalState
+from ingest.journal.segment import Segment
+from parser.block import Block
+from tests.ingest.building import Desk, chain, read_all, same, until
+from tests.ingest.disks import Disk, Operation
+from tests.support.powercut import PowerCut
+
+pytestmark = pytest.mark.fault
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """A disk that works, so far."""
+    with Disk() as disk:
+        yield disk
+
+
+class Cuts:
+    """Journals as power cuts at many moments would have left them."""
+
+    def __init__(self, folder: Path, power: PowerCut, seed: int) -> None:
+        self._folder = folder
+        self._power = power
+        self._random = random.Random(seed)  # noqa: S311  # repeatable
+        self.left: list[tuple[Path, int]] = []
+        """A folder each, and the last block that was acknowledged before the cut."""
+        self.acknowledged = 0
+        self._lock = threading.Lock()
+
+    def maybe(self) -> None:
+        """Cut the power here, or not; called by all threads of the journal."""
+        with self._lock:
+            if len(self.left) < 40 and self._random.random() < 0.05:
+                into = self._folder.parent / f"cut-{len(self.left)}"
+                into.mkdir()
+                acknowledged = self.acknowledged
+                self._power.survivors(self._folder, into, self._random)
+                shutil.copy(self._folder / "lock", into / "lock")
+                self.left.append((into, acknowledged))
+
+
+def _cut_while_writing(tmp_path: Path, seed: int) -> tuple[list[Block], Cuts]:
+    """Write through several segments, with a sink that follows, and cut the power now and then."""
+    folder = tmp_path / "journal"
+    blocks = chain(90, size=40_000)
+    with PowerCut() as power:
+        cuts = Cuts(folder, power, seed)
+        with Desk(folder) as desk:
+            desk.journal.passed("sink", 0)
+            power.watch(cuts.maybe)
+            for each in blocks:
+                desk.commit([each])
+                cuts.acknowledged = each.id
+            power.watch(None)
+    return blocks, cuts
+
+
+def _lost(blocks: list[Block], cuts: Cuts) -> int:
+    """How many acknowledged blocks the cuts lost; what is there must be what was written."""
+    lost = 0
+    for folder, acknowledged in cuts.left:
+        Desk(folder).close()
+        found = [block for block in read_all(folder) if isinstance(block, Block)]
+        assert same(found, [blocks[block.id - 1] for block in found])
+        lost += len({block.id for block in blocks[:acknowledged]} - {block.id for block in found})
+    return lost
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path: Path, seed: int) -> None:
+    """Only what was synced is sure to be there afterwards, and that is enough."""
+    blocks, cuts = _cut_while_writing(tmp_path, seed)
+    assert len(cuts.left) > 10
+    assert _lost(blocks, cuts) == 0
+
+
+def test_without_syncs_the_same_power_cut_loses_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the test above does cut something off."""
+    set_up = Segment._set_up
+
+    def unsynced(segment: Segment, *, create: bool) -> None:
+        set_up(segment, create=create)
+        segment._db.pragma("synchronous", "OFF")
+
+    monkeypatch.setattr(Segment, "_set_up", unsynced)
+    blocks, cuts = _cut_while_writing(tmp_path, 0)
+    assert _lost(blocks, cuts) > 0
+
+
+@pytest.mark.parametrize("operation", ["write", "sync"])
+def test_after_an_io_error_the_journal_goes_on_in_a_new_segment(
+    tmp_path: Path, disk: Disk, operation: Operation
+) -> None:
+    """Nothing more is written to the failed file, and nobody sees the block twice."""
+    blocks = chain(12)
+    with Desk(tmp_path, vfs=disk.name) as desk:
+        desk.commit(blocks[:6])
+        disk.fail_once(operation)
+        desk.commit(blocks[6:7])
+        assert disk.failed
+        failed_size = (tmp_path / "00000001.db-wal").stat().st_size
+        desk.commit(blocks[7:])
+        assert (tmp_path / "00000001.db-wal").stat().st_size == failed_size
+        assert desk.segments() == ["00000001.db", "00000002.db"]
+        assert desk.journal.statistics.state is JournalState.WRITING
+        assert same(desk.committed, blocks)
+        assert same(read_all(tmp_path), blocks)
+    with Desk(tmp_path):
+        assert same(read_all(tmp_path), blocks)
+
+
+@pytest.mark.parametrize("operation", ["write", "sync"])
+def test_when_the_new_segment_fails_too_nothing_is_acknowledged_any_more(
+    tmp_path: Path, disk: Disk, operation: Operation
+) -> None:
+    """The journal says why, and a later server on a sound disk has all that was acknowledged."""
+    blocks = chain(12)
+    with Desk(tmp_path, vfs=disk.name) as desk:
+        desk.commit(blocks[:6])
+        desk.changes.clear()
+        disk.fail_always(operation)
+        desk.submit(blocks[6:])
+        until(lambda: desk.journal.statistics.state is JournalState.FAILED, "the failure")
+        assert desk.changes.is_set()
+        assert "failed on purpose" in desk.journal.statistics.reason
+        disk.fails = lambda _operation, _path: False
+        desk.submit(chain(1, after=blocks[-1]))
+        assert not desk.close()
+        assert same(desk.committed, blocks[:6])
+    with Desk(tmp_path):
+        found = read_all(tmp_path)
+        assert same(found, blocks[: len(found)])
+        assert len(found) >= 6
