@@ -223,7 +223,8 @@ def step(traits: Traits, before: Condition, words: Words, dt_s: float) -> Condit
     cutting = state == State.CUTTING
     target_rpm = traits.speed_rpm * _SPEED_SHARE[state]
     speed_rpm = _approach(before.speed_rpm, target_rpm * (1 + 0.002 * shake[0]), dt_s, _SPEED_TAU_S)
-    flow_lpm = _flow(traits, before, cutting & (coolant_s > 0), dt_s) * (1 + 0.02 * shake[1]) * cutting
+    open_lpm = np.where(coolant_s > 0, traits.flow_lpm * (1 + 0.02 * shake[1]), 0.0)
+    flow_lpm = _flow(traits, before, open_lpm, dt_s) * cutting
     load = np.clip(_wander(before.load, _LOAD_MEAN, _LOAD, shake[2], dt_s), 0.3, 1.0)
     friction_kw = _FRICTION_KW * (speed_rpm / _FRICTION_RPM) ** 2
     cut_kw = cutting * load * _TORQUE_NM * speed_rpm * (2 * np.pi / 60) / 1000
@@ -257,10 +258,10 @@ def _next_state(before: Condition, chance: Floats, dt_s: float) -> tuple[States,
     return state, left_s, coolant_s
 
 
-def _flow(traits: Traits, before: Condition, open_: NDArray[np.bool_], dt_s: float) -> Floats:
-    trickle = _TRICKLE * traits.flow_lpm
-    target = np.where(open_, traits.flow_lpm, trickle)
-    return np.maximum(_approach(before.flow_lpm, target, dt_s, _FLOW_TAU_S), trickle)
+def _flow(traits: Traits, before: Condition, target_lpm: Floats, dt_s: float) -> Floats:
+    """Flow through an open valve; a trickle is there at once, and left when the supply fails."""
+    flow_lpm = _approach(before.flow_lpm, target_lpm, dt_s, _FLOW_TAU_S)
+    return np.maximum(flow_lpm, _TRICKLE * traits.flow_lpm)
 
 
 def _temperature(traits: Traits, before_c: Floats, heat_kw: Floats, flow_lpm: Floats, dt_s: float) -> Floats:
