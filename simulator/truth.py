@@ -230,7 +230,7 @@ class Tally:
             valid=valid,
             invalid=invalid,
             empty=empty,
-            kinds={kind.value: count for kind, count in self._kinds.items()},
+            kinds={kind.value: count for kind, count in self._kinds.items() if count},
             unterminated=self.unterminated,
             again=sum(link.again for link in links),
             acknowledged=sum(link.acknowledged for link in links),
