@@ -11,22 +11,21 @@ from typing import ParamSpec
 
 import click
 import uvloop
-from benchmarks.command import bench
-from simulator.command import simulate
-from storage.reconcile import reconcile as reconcile_
-from storage.sqlite.backup import back_up
-from storage.sqlite.books import SqliteBooks
 
+from benchmarks.command import bench
 from headrace import demo as demo_
 from headrace import quarantine as quarantine_
+from headrace import reconcile as reconcile_
 from headrace import tail as tail_
 from headrace.config import DEFAULT_FILE, Config, load_config
 from headrace.errors import ConfigError, FailedError
 from headrace.logs import LogFormat, configure_logs
 from headrace.serve import StartOptions, run_server, until_told
 from ingest.errors import IngestError
+from simulator.command import simulate
 from storage.errors import StorageError
 from storage.factory import open_quarantine, open_writer
+from storage.sqlite.backup import backup
 
 P = ParamSpec("P")
 
@@ -187,9 +186,8 @@ def quarantine_replay(config_path: Path | None) -> None:
 @_reporting_errors
 def reconcile(config_path: Path | None) -> None:
     """Count the rows of the tables against the ledger; exit status 1 if something is missing."""
-    config = load_config(config_path)
-    result = reconcile_(SqliteBooks(Path(config.storage.sqlite.path)))
-    click.echo(result.summary)
+    result = reconcile_.run(load_config(config_path))
+    click.echo(reconcile_.summary(result))
     for finding in result.findings:
         click.echo(f"- {finding}")
     if result.findings:
@@ -218,5 +216,5 @@ def db_init(config_path: Path | None) -> None:
 def db_backup(config_path: Path | None, target: Path) -> None:
     """Copy the database to TARGET while the server writes to it."""
     config = load_config(config_path)
-    back_up(Path(config.storage.sqlite.path), target)
+    backup(Path(config.storage.sqlite.path), target)
     click.echo(f"{target}: written and checked")

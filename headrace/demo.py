@@ -4,11 +4,11 @@ import asyncio
 
 import click
 import msgspec
-from simulator.run import SimulateOptions, simulate
 
 from headrace.config import Config
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, FailedError
 from headrace.serve import Running, StartOptions, run_server, until_told
+from simulator.run import SimulateOptions, simulate
 
 _FOLDER = "data/demo"
 
@@ -53,10 +53,12 @@ async def _run(config: Config, machines: int) -> None:
         _greet(running, machines)
         stopping = asyncio.create_task(until_told())
         await asyncio.wait({stopping, simulation}, return_when=asyncio.FIRST_COMPLETED)
+        click.echo("Stopping ...")
         for task in (stopping, simulation):
             task.cancel()
-        await asyncio.gather(stopping, simulation, return_exceptions=True)
-        click.echo("Stopping ...")
+        _, ended = await asyncio.gather(stopping, simulation, return_exceptions=True)
+    if isinstance(ended, Exception):
+        raise FailedError(f"the simulated machines ended: {ended}") from ended
 
 
 def _greet(running: Running, machines: int) -> None:
