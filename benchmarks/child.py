@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
+from headrace.logs import configure_logs
 from ingest.clock import StampClock
 from ingest.journal import Journal
 from ingest.listener import Listener, Numbering
@@ -232,6 +233,7 @@ def _say(what: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run one kind; a name that ends in `-asyncio` runs without uvloop."""
+    configure_logs("json")
     kind, options = sys.argv[1], msgspec.json.decode(sys.argv[2], type=Options)
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})

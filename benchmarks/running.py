@@ -31,7 +31,11 @@ class Child:
             stdout=subprocess.PIPE,
             text=True,
         )
-        ready = json.loads(self._line())
+        try:
+            ready = json.loads(self._line())
+        except BaseException:
+            self.stop()
+            raise
         self.ports: list[int] = ready["ports"]
         self.pid: int = ready["pid"]
 

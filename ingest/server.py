@@ -57,14 +57,19 @@ class ServerStatistics(msgspec.Struct, frozen=True):
     sinks: list[SinkStatistics]
 
     @property
+    def journal_trouble(self) -> str:
+        """Why the journal takes nothing at the moment; empty while it does."""
+        if self.journal.state is not JournalState.WRITING:
+            return f"journal {self.journal.state}: {self.journal.reason}"
+        if self.journal.bounded:
+            return "journal has reached max_bytes: the sinks are too far behind"
+        return ""
+
+    @property
     def troubles(self) -> list[str]:
         """Why machines can't deliver at the moment; empty while they can."""
-        found = [] if self.listening else ["not listening"]
-        if self.journal.state is not JournalState.WRITING:
-            found.append(f"journal {self.journal.state}: {self.journal.reason}")
-        elif self.journal.bounded:
-            found.append("journal has reached max_bytes: the sinks are too far behind")
-        return found
+        found = [self.journal_trouble] if self.journal_trouble else []
+        return found if self.listening else [*found, "not listening"]
 
 
 class IngestServer:
@@ -93,7 +98,7 @@ class IngestServer:
         self._sinks = [Supervisor(name, task, metrics, self._progress(name)) for name, task in sinks.items()]
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: Ending | None = None
-        self._troubles: list[str] = []
+        self._trouble = ""
 
     async def start(self, version: str) -> None:
         """Start all parts; the listeners last.
@@ -176,12 +181,12 @@ class IngestServer:
         full = journal.state is not JournalState.WRITING
         (gate.close if full else gate.open)("journal_not_writing")
         (gate.close if journal.bounded else gate.open)("journal_at_max_bytes")
-        if self._troubles != (troubles := self.statistics.troubles):
-            self._troubles = troubles
-            if troubles:
-                _log.error("not_ready", reasons=troubles)
-            else:
-                _log.info("ready")
+        trouble = self.statistics.journal_trouble
+        if trouble and trouble != self._trouble:
+            _log.error("journal_takes_nothing", reason=trouble)
+        elif self._trouble and not trouble:
+            _log.info("journal_goes_on")
+        self._trouble = trouble
 
     def _progress(self, name: str) -> Callable[[int], None]:
         return lambda block: self._journal.passed(name, block)
