@@ -8,7 +8,7 @@ file, the key and what would be right.
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -77,6 +77,9 @@ def _explain(message: str) -> str:
         return f"{_shown(where, unknown[1])}: there is no such key; known are: {known}"
     if (named := re.match(r"([a-z_]+(?:\.\w+)?): (.*)", text)) is not None:  # said by a section itself
         return f"{_shown('.'.join(part for part in (section, key) if part), named[1])}: {named[2]}"
+    if text.startswith("Invalid enum value"):
+        choices = " or ".join(repr(choice) for choice in get_args(_type_of(f"{section}.{key}")))
+        text = f"must be {choices}, not {text.removeprefix('Invalid enum value ')}"
     return f"{_shown(section, key)}: {text[:1].lower()}{text[1:]}"
 
 
@@ -85,7 +88,12 @@ def _shown(section: str, key: str) -> str:
 
 
 def _known_keys(where: str) -> list[str]:
+    return [field.name for field in msgspec.structs.fields(_type_of(where))]
+
+
+def _type_of(where: str) -> Any:
+    """What stands under a dotted name; the whole file under none."""
     kind: Any = Config
     for part in where.split(".") if where else []:
         kind = next(field.type for field in msgspec.structs.fields(kind) if field.name == part)
-    return [field.name for field in msgspec.structs.fields(kind)]
+    return kind

@@ -1,0 +1,123 @@
+"""What a wrong configuration gets: the file, the key, and what would be right; exit status 2."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from headrace.cli import main
+from headrace.config import Config, load_config
+from headrace.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+WRONG = [
+    ("[ingest]\nnode_id = 1024", "[ingest] node_id", "1023"),
+    ("[ingest]\nnode_id = -1", "[ingest] node_id", ">= 0"),
+    ("[ingest]\nport = 70000", "[ingest] port", "65535"),
+    ('[ingest]\nport = "9400"', "[ingest] port", "int"),
+    ("[ingest]\nprot = 9400", "[ingest] prot", "port"),
+    ("[ingest]\nmax_record_bytes = 1", "[ingest] max_record_bytes", "32"),
+    ("[ingest]\ntick_ms = 0", "[ingest] tick_ms", ">= 1"),
+    ("[ingest]\nidle_timeout_s = 0", "[ingest] idle_timeout_s", "> 0"),
+    ("[ingest]\nmax_connections = 0", "[ingest] max_connections", ">= 1"),
+    ('[ingest]\nend_of_stream = "maybe"', "[ingest] end_of_stream", "'record' or 'reject'"),
+    ('[ingest]\nallow = ["192.168.7.0/24", "10.0.0.1/8"]', "[ingest] allow", "192.168.7.0/24"),
+    ("[ingest]\nallow = [7]", "[ingest] allow", "str"),
+    ('[record]\ndelimiter = "##"', "[record] delimiter", "one ASCII byte"),
+    ('[record]\ndelimiter = "5"', "[record] delimiter", "'#'"),
+    ('[record]\nfield_delimiter = "."', "[record] field_delimiter", "','"),
+    ('[record]\nfield_delimiter = "#"', "[record] field_delimiter", "differ"),
+    ('[record]\nfields = ["device_id"]', "[record] fields", "spindle_temperature_c"),
+    ('[record]\nfields = ["a", "b", "c", "d", "e", "f"]', "[record] fields", "each of these once"),
+    ("[record.limits]\npower = [0, 1]", "[record] limits.power", "power_kw"),
+    ("[record.limits]\npower_kw = [2, 1]", "[record] limits.power_kw", "[lowest, highest]"),
+    ("[record.limits]\npower_kw = [2]", "[record] limits", "length 2"),
+    ("[journal]\nmax_bytes = 1000", "[journal] max_bytes", "16777216"),
+    ("[journal]\nkeep_hours = -1", "[journal] keep_hours", ">= 0"),
+    ('[storage]\nbackend = "mysql"', "[storage] backend", "must be 'sqlite'"),
+    ("[storage]\nkeep_days = 0", "[storage] keep_days", "> 0"),
+    ("[storage.sqlite]\nfile = 'x'", "[storage.sqlite] file", "path"),
+    ("[storage.sqlite]\npath = ''", "[storage.sqlite] path", ">= 1"),
+    ("[storage.rejects]\nper_minute = -1", "[storage.rejects] per_minute", ">= 0"),
+    ("[http]\nport = true", "[http] port", "int"),
+    ("[web]\nport = 1", "web", "http"),
+    ("ingest = 5", "ingest", "object"),
+    ("[ingest\nport = 1", "is not TOML", "line 1"),
+]
+
+
+@pytest.mark.parametrize(("content", "key", "right"), WRONG, ids=[content for content, _, _ in WRONG])
+def test_a_wrong_file_is_named_with_its_key_and_what_would_be_right(
+    content: str, key: str, right: str, tmp_path: Path
+) -> None:
+    """One line, no traceback, exit status 2."""
+    path = tmp_path / "wrong.toml"
+    path.write_text(content)
+    result = CliRunner().invoke(main, ["check-config", "--config", str(path)])
+    assert result.exit_code == 2
+    assert result.output.startswith(f"headrace: {path}: ")
+    assert key in result.output
+    assert right in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    """Without a name the defaults do; with one there has to be a file."""
+    result = CliRunner().invoke(main, ["check-config", "--config", str(tmp_path / "none.toml")])
+    assert result.exit_code == 2
+    assert "none.toml: No such file" in result.output
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 are said to be no TOML."""
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load_config(path)
+
+
+def test_without_a_file_the_defaults_apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And config.toml in the working folder is read without being named."""
+    monkeypatch.chdir(tmp_path)
+    assert load_config(None) == Config()
+    (tmp_path / "config.toml").write_text("[ingest]\nport = 1234\n")
+    assert load_config(None).ingest.port == 1234
+
+
+def test_the_file_that_comes_with_it_says_the_defaults() -> None:
+    """The comments in config.toml promise that what stands there are the defaults."""
+    assert load_config(ROOT / "config.toml") == Config()
+
+
+def test_a_good_file_is_called_good(tmp_path: Path) -> None:
+    """Exit status 0, and no warning where there is nothing to warn of."""
+    path = tmp_path / "good.toml"
+    path.write_text(f'[journal]\npath = "{tmp_path}/journal"\nmax_bytes = 16777216\n')
+    result = CliRunner().invoke(main, ["check-config", "--config", str(path)])
+    assert (result.exit_code, result.output) == (0, f"{path}: good\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "warned"),
+    [
+        ('[ingest]\nhost = "0.0.0.0"', "[ingest] host"),
+        ('[http]\nhost = "192.168.7.2"', "[http] host"),
+        (f"[journal]\nmax_bytes = {1 << 60}", "[journal] max_bytes"),
+    ],
+)
+def test_what_is_allowed_and_unwise_is_warned_of(content: str, warned: str, tmp_path: Path) -> None:
+    """It can be used all the same: exit status 0."""
+    path = tmp_path / "config.toml"
+    path.write_text(content)
+    result = CliRunner().invoke(main, ["check-config", "--config", str(path)])
+    assert result.exit_code == 0
+    assert f"warning: {warned}" in result.stderr
+
+
+def test_networks_that_may_connect_silence_the_warning(tmp_path: Path) -> None:
+    """Listening on all addresses is fine where it is limited."""
+    path = tmp_path / "config.toml"
+    path.write_text('[ingest]\nhost = "0.0.0.0"\nallow = ["10.0.0.0/8"]')
+    result = CliRunner().invoke(main, ["check-config", "--config", str(path)])
+    assert "[ingest] host" not in result.stderr
