@@ -86,8 +86,8 @@ class Committer(threading.Thread):
     def run(self) -> None:
         """The thread."""
         try:
-            while self.state is not JournalState.FAILED and (group := self._take()):
-                self._commit(group)
+            while (group := self._take()) and self._commit(group):
+                pass
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for this thread in vain
             self._change(JournalState.FAILED, repr(error))
         if self._segment is not None:
@@ -105,7 +105,8 @@ class Committer(threading.Thread):
             group, self._queue = self._queue[:count], self._queue[count:]
             return group
 
-    def _commit(self, group: list[Block]) -> None:
+    def _commit(self, group: list[Block]) -> bool:
+        """Make a group durable; if it can't be, nothing behind it may be either."""
         begun = time.perf_counter()
         failures = 0
         while True:
@@ -114,17 +115,17 @@ class Committer(threading.Thread):
             except JournalFullError as error:
                 self._change(JournalState.FULL, str(error))
                 if self._rest():
-                    return
+                    return False
             except JournalError as error:
                 failures += 1
                 self._abandon_segment()
                 if failures > 1:
                     self._change(JournalState.FAILED, str(error))
-                    return
+                    return False
             else:
                 self._change(JournalState.WRITING, "")
                 self._on_commit(group, time.perf_counter() - begun)
-                return
+                return True
 
     def _write(self, group: list[Block]) -> None:
         if self._segment is None:
