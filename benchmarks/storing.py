@@ -15,6 +15,8 @@ import numpy as np
 from benchmarks.plain import parse_plainly
 from benchmarks.report import Comparison, Figure, compare, middle, percentiles
 from benchmarks.running import blast, child
+from parser.columns import parse_columns
+from parser.settings import Rules
 from simulator.blast import prepare
 from storage.rows import Rows
 from storage.sqlite.connect import open_for_writing, transaction
@@ -43,13 +45,18 @@ def store(runs: int, seconds: float) -> tuple[list[Figure], list[Comparison]]:
 
 def _ready_rows(records: int) -> Figure:
     """Columns that are in memory already, inserted in batches like those of the sink."""
-    return _insert(
-        "inserting ready rows",
-        records,
-        lambda db, path, first, count: _insert_batch(
-            db, path, _columns(first, count, 1_700_000_000_000 + first)
-        ),
-    )
+    parsed = parse_columns(prepare(_DEVICES, _BATCH_ROWS).payload, Rules(), {})
+
+    def write(db: apsw.Connection, path: Path, first: int, count: int) -> None:
+        numbers = np.arange(first, first + count, dtype=np.int64)
+        received_at = 1_700_000_000_000 + numbers // 1750
+        _insert_batch(
+            db,
+            path,
+            Rows(parsed.devices, parsed.codes[:count], received_at, numbers, parsed.values[:, :count]),
+        )
+
+    return _insert("inserting ready rows", records, write)
 
 
 def _insert_batch(db: apsw.Connection, path: Path, rows: Rows) -> None:
@@ -86,8 +93,8 @@ def _insert(name: str, records: int, write: Callable[[apsw.Connection, Path, int
     return Figure(name=name, rate=records / elapsed, cpu_s_per_million=1e6 * used / records)
 
 
-def _columns(first: int, count: int, received_at: int, per_ms: int = 1750) -> Rows:
-    """Rows as the parser makes them; as many in a millisecond as in a block of a full stream."""
+def _columns(first: int, count: int, received_at: int, per_ms: int) -> Rows:
+    """Rows of devices that take turns, so many in a millisecond."""
     numbers = np.arange(first, first + count, dtype=np.int64)
     values = np.stack([20 + numbers % 70, numbers % 9000, numbers % 9, numbers % 7, 380 + numbers % 20])
     return Rows(
@@ -111,6 +118,7 @@ def _latency(rate: int, seconds: float) -> Figure:
     per_packet = rate // 100
     with child("store") as measured:
         path = measured.folder / "tables.db"
+        _until(path.exists)
         sent: list[float] = []
         sending = threading.Thread(target=_send_numbered, args=(measured.ports[0], packets, per_packet, sent))
         sending.start()
@@ -124,6 +132,12 @@ def _latency(rate: int, seconds: float) -> Figure:
         memory_mib=outcome.memory_mib,
         percentiles_ms=percentiles(seen),
     )
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.perf_counter() + 10
+    while not condition() and time.perf_counter() < deadline:
+        time.sleep(0.01)
 
 
 def _send_numbered(port: int, packets: int, per_packet: int, sent: list[float]) -> None:

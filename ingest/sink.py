@@ -14,8 +14,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
@@ -99,6 +101,14 @@ class _Orders:
             self._changed.wait_for(lambda: self.over, timeout=max(0.0, seconds))
 
 
+class _Batch(NamedTuple):
+    """Blocks to write in one step."""
+
+    blocks: Sequence[ParsedBlock | DamagedBlock]
+    full: bool
+    """Whether there is more, as far as can be seen: the sink is behind."""
+
+
 class _Sink:
     """One run: from opening the tables to the first error."""
 
@@ -110,43 +120,57 @@ class _Sink:
         claim = self._writer.claim(task.node, task.journal, adopt=False)
         self._cursor = claim.cursor
         self._reader = JournalReader(Path(task.folder), claim.next_record if claim.cursor else None)
-        self._after = claim.cursor.block if claim.cursor else 0
+        self._read = claim.cursor.block if claim.cursor else 0
+        self._helper = ThreadPoolExecutor(1, "read-ahead")
         self._purged = 0.0
         self._newest_us = 0
-        _report(self._out, SinkReport(self._after))
+        _report(self._out, SinkReport(self._read))
 
     def run(self) -> None:
         """Work until it is over."""
         self._close_gap()
+        batch = self._next_batch()
         while not self._orders.over:
             begun = time.monotonic()
-            blocks = self._reader.read(self._after, _BATCH_BYTES)
-            if blocks:
-                self._write(blocks)
-                self._orders.rest(begun + _LINGER_S - time.monotonic())
+            if batch.blocks:
+                ahead = self._helper.submit(self._next_batch) if batch.full else None
+                self._write(batch.blocks)
+                self._orders.rest(0 if ahead else begun + _LINGER_S - time.monotonic())
+                batch = ahead.result() if ahead else self._next_batch()
             else:
                 self._purge()
-                self._orders.wait_for(self._after + 1)
+                self._orders.wait_for(self._read + 1)
+                batch = self._next_batch()
+
+    def _next_batch(self) -> _Batch:
+        """What is there to write; behind, in a thread, while the batch before it is written."""
+        blocks = self._reader.read(self._read, _BATCH_BYTES)
+        if blocks:
+            self._read = blocks[-1].id
+        size = sum(len(item.payload) for item in blocks if isinstance(item, Block))
+        parsed = [ParsedBlock.of(item) if isinstance(item, Block) else item for item in blocks]
+        return _Batch(parsed, full=size >= _BATCH_BYTES)
 
     def close(self) -> None:
         """Let go of journal and tables."""
+        self._helper.shutdown()
         self._reader.close()
         self._writer.close()
 
     def _close_gap(self) -> None:
         """Begin at the journal's first block where the next one needed is there no more; say so."""
         first = self._reader.first_block()
-        if first is not None and first > self._after + 1:
+        if first is not None and first > self._read + 1:
             if self._cursor is not None:
-                _report(self._out, SinkReport(self._after, gap=(self._after + 1, first - 1)))
+                _report(self._out, SinkReport(self._read, gap=(self._read + 1, first - 1)))
                 self._reader = JournalReader(Path(self._task.folder))
-            self._after = first - 1
+            self._read = first - 1
 
-    def _write(self, blocks: list[Block | DamagedBlock]) -> None:
-        parsed = [ParsedBlock.of(item) if isinstance(item, Block) else item for item in blocks]
-        written = self._writer.write(self._cursor, parsed, self._task.journal)
-        last = blocks[-1]
-        self._after, self._newest_us = last.id, last.stamp_us
+    def _write(self, blocks: Sequence[ParsedBlock | DamagedBlock]) -> None:
+        written = self._writer.write(self._cursor, blocks, self._task.journal)
+        item = blocks[-1]
+        last = item.block if isinstance(item, ParsedBlock) else item
+        self._newest_us = last.stamp_us
         self._cursor = Cursor(self._task.journal, last.id)
         damaged = sum(isinstance(item, DamagedBlock) for item in blocks)
         _report(
