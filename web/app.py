@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 import prometheus_client
-from litestar import Litestar, Router
+from litestar import Litestar, Response, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -13,8 +13,10 @@ from storage.base import ReadingStore
 from storage.live import LiveFeed
 from web.board import Board
 from web.events import events_router
+from web.frame import static_routers
 from web.health import Readiness, health_router
-from web.problems import PROBLEM_HANDLERS, answer_problem
+from web.pages import answer_page, pages_router
+from web.problems import PROBLEM_HANDLERS, PROBLEM_JSON, AnyRequest, answer_problem
 from web.telemetry import telemetry_router
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -39,18 +41,26 @@ def create_app(
     api = Router(
         "/api/v1",
         route_handlers=[telemetry_router(), events_router()],
+        exception_handlers=PROBLEM_HANDLERS,
+        response_headers={"Cache-Control": "no-store"},
+    )
+    return Litestar(
+        route_handlers=[api, health_router(registry, readiness), pages_router(), *static_routers()],
         dependencies={
             "store": Provide(lambda: store, sync_to_thread=False),
             "board": Provide(lambda: board, sync_to_thread=False),
             "feed": Provide(lambda: feed, sync_to_thread=False),
         },
-        exception_handlers=PROBLEM_HANDLERS,
-        response_headers={"Cache-Control": "no-store"},
-    )
-    return Litestar(
-        route_handlers=[api, health_router(registry, readiness)],
         openapi_config=_OPENAPI,
         request_max_body_size=MAX_BODY_BYTES,
-        exception_handlers={Exception: answer_problem},
+        exception_handlers={Exception: _answer_error},
         logging_config=None,
     )
+
+
+def _answer_error(request: AnyRequest, error: Exception) -> Response[bytes] | Response[str]:
+    """Where no route answers, people get a page and programs a problem document."""
+    wants_page = request.accept.best_match([PROBLEM_JSON, "text/html"]) == "text/html"
+    if wants_page and not request.url.path.startswith("/api/"):
+        return answer_page(request, error)
+    return answer_problem(request, error)

@@ -59,7 +59,7 @@ from web.views import (
 )
 
 LARGE_ANSWERS: Final = 16
-"""How many pages of readings are on their way at once."""
+"""How many pages of readings, or trends out of them, are on their way at once."""
 
 MAX_LEDGER_MS: Final = 31 * 86_400_000
 
@@ -135,7 +135,6 @@ _ENCODERS: Final[dict[str, Callable[[Sequence[Reading], str | None], bytes]]] = 
 @get(
     "/devices/{device_id:str}/readings",
     summary="A machine's readings, the newest first, as JSON, CSV or Arrow stream",
-    middleware=[Slots(LARGE_ANSWERS).limit()],
     responses={HTTPStatus.OK: ResponseSpec(ReadingsPage, description="One page", generate_examples=False)},
 )
 async def list_readings(
@@ -226,13 +225,13 @@ async def list_ledger(store: Store, start: StartQuery = None, end: EndQuery = No
 
 def telemetry_router() -> Router:
     """All of the above; it needs the dependency `store`."""
+    slots = Slots(LARGE_ANSWERS)
     return Router(
         "/",
         route_handlers=[
             list_devices,
             get_latest,
-            list_readings,
-            get_trend,
+            Router("/", route_handlers=[list_readings, get_trend], middleware=[slots.limit()]),
             list_rejects,
             list_connections,
             list_ledger,

@@ -1,12 +1,19 @@
-"""A served shop and a client for it."""
+"""A served shop and a client for it, in the loop that the server runs in."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import aiohttp
 import pytest
 import pytest_asyncio
+import uvloop
 
 from tests.web.shop import Shop
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """All tests here run on uvloop, as the server does."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

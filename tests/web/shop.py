@@ -32,7 +32,7 @@ DEADLINE_S = 20.0
 class Shop:
     """What the machines of a test send, on its way into the store and to whoever watches."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened_at: int = STAMP_MS - 1) -> None:
         self.tables = MemoryTables()
         self.store = MemoryReadingStore(self.tables)
         self.feed = LiveFeed()
@@ -43,7 +43,7 @@ class Shop:
         self._cursor: Cursor | None = None
         self._next_record = 0
         self._stamp_us = 0
-        self.send(b"", events=[Opened(1, PEER)], at=STAMP_MS - 1)
+        self.send(b"", events=[Opened(1, PEER)], at=opened_at)
 
     def send(self, text: bytes, *, events: Sequence[Event] = (), at: int | None = None) -> ParsedBlock:
         """One block of whole records of connection 1, stored and published; at a time, or now."""
@@ -63,12 +63,12 @@ class Shop:
         return parsed
 
     @asynccontextmanager
-    async def serve(self, limits: HttpLimits | None = None) -> AsyncIterator[Address]:
-        """The application over this shop, in a real server on a free port."""
+    async def serve(self, limits: HttpLimits | None = None, port: int = 0) -> AsyncIterator[Address]:
+        """The application over this shop, in a real server, on a free port unless one is given."""
         app = create_app(
             store=self.store, feed=self.feed, registry=self.registry, readiness=lambda: self.readiness
         )
-        settings = HttpSettings(port=0)
+        settings = HttpSettings(port=port)
         async with serve_http(app, settings, before_stop=self.feed.end, limits=limits) as address:
             yield address
 

@@ -76,7 +76,7 @@ async def test_the_feed_is_left_alone_when_the_last_browser_goes(
     for _ in range(2):
         first = await client.get("/api/v1/live")
         second = await client.get("/api/v1/stream")
-        await until(lambda: shop.feed.watched)
+        await until(lambda: len(shop.feed._watchers) == 2)
         shop.send(record("E0001", 7, 0, 0, 0, 0))
         assert devices((await next_event(first))[1]) == {"E0001": 7.0}
         assert devices((await next_event(second))[1], "records") == {"E0001": 7.0}

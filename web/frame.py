@@ -1,0 +1,85 @@
+"""The frame that all pages share: head, navigation, the place for what is the page's own.
+
+A page is a template in `templates/` that extends `frame.html`, a module in `static/`, and an entry in
+`PLACES` if it belongs into the navigation. There is no build step: what lies in `static/` is what
+browsers get. Its path holds a digest of all of it, so it may be kept for ever and is never out of date.
+"""
+
+import hashlib
+from http import HTTPStatus
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+import jinja2
+from litestar import Response, Router
+from litestar.datastructures import CacheControlHeader
+from litestar.static_files import create_static_files_router
+
+_HERE: Final = Path(__file__).parent
+_STATIC: Final = _HERE / "static"
+
+
+class Place(NamedTuple):
+    """An entry of the navigation."""
+
+    path: str
+    title: str
+
+
+PLACES: Final = (Place("/", "Machines"), Place("/connections", "Connections"))
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _charts_folder() -> Path:
+    """Where the installed chart library keeps its script; it isn't imported for that."""
+    spec = find_spec("bokeh")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("bokeh is not installed")
+    return Path(spec.origin).parent / "server" / "static" / "js"
+
+
+_STATIC_PATH: Final = f"/static/{_digest(_STATIC)}"
+_CHARTS_PATH: Final = "/static/charts"
+
+_templates: Final = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_HERE / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.globals |= {"static": _STATIC_PATH, "charts": _CHARTS_PATH, "places": PLACES}
+_templates.filters["segment"] = lambda name: quote(name, safe="")
+
+
+def render(template: str, *, here: str, status: HTTPStatus = HTTPStatus.OK, **values: str) -> Response[str]:
+    """A page; `here` is the path of the navigation's entry that it belongs to."""
+    text = _templates.get_template(template).render(here=here, **values)
+    headers = {"Cache-Control": "no-cache"}
+    return Response(text, status_code=status, media_type="text/html", headers=headers)
+
+
+def static_routers() -> list[Router]:
+    """Our own files, and the chart library's script out of its installed package."""
+    return [
+        create_static_files_router(
+            path=_STATIC_PATH,
+            directories=[_STATIC],
+            name="static",
+            cache_control=CacheControlHeader(public=True, max_age=31_536_000, immutable=True),
+        ),
+        create_static_files_router(
+            path=_CHARTS_PATH,
+            directories=[_charts_folder()],
+            name="charts",
+            cache_control=CacheControlHeader(public=True, max_age=86_400),
+        ),
+    ]

@@ -1,0 +1,151 @@
+// The last hour of a machine as charts over one axis of time: the mean as a line, lowest to highest as a band.
+//
+// The chart library draws on canvases and can't take colours from a style sheet, so they are read from
+// the page's custom properties and the charts are made anew when the page turns dark or light.
+
+import { FIELDS, value } from "./format.js";
+
+const HOUR_MS = 3_600_000;
+const GAP_STEPS = 3; // so many empty steps are a gap in the line
+const POINT_MS = 2_000; // between two points that are added live
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/** Shown times are those of who looks; the library knows only UTC. */
+const local = (ms) => ms - new Date(ms).getTimezoneOffset() * 60_000;
+
+export class Charts {
+  #host;
+  #data = null;
+  #sources = new Map(); // field name → its data source
+  #ranges = []; // of time; one for each chart, as a chart is a document of its own
+  #views = [];
+
+  constructor(host) {
+    this.#host = host;
+    Bokeh.set_log_level("warn");
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
+  }
+
+  /** Show a trend as the API gives it. */
+  show(trend) {
+    this.#data = { at: trend.at, fields: trend.fields, gap: GAP_STEPS * trend.step_ms, end: trend.end };
+    this.#draw();
+  }
+
+  /** Add a reading at the right end. */
+  add(at, reading) {
+    const data = this.#data;
+    if (!data || at - (data.at.at(-1) ?? 0) < POINT_MS) return;
+    const old = data.at.findIndex((time) => time >= at - HOUR_MS);
+    if (old > 0) data.at.splice(0, old);
+    data.at.push(at);
+    data.end = at;
+    for (const { name } of FIELDS) {
+      for (const values of Object.values(data.fields[name])) {
+        if (old > 0) values.splice(0, old);
+        values.push(reading[name]);
+      }
+    }
+    this.#fill();
+  }
+
+  #fill() {
+    for (const field of FIELDS) {
+      const columns = this.#columns(field.name);
+      this.#sources.get(field.name).data = columns;
+      this.#host.querySelector(`[data-field="${field.name}"] .summary`).textContent = this.#summary(field);
+    }
+    const hour = { start: local(this.#data.end - HOUR_MS), end: local(this.#data.end) };
+    for (const range of this.#ranges) range.setv(hour);
+  }
+
+  /** The columns of a field, with a hole where the machine was silent. */
+  #columns(name) {
+    const { at, fields, gap } = this.#data;
+    const columns = { at: [], low: [], mean: [], high: [] };
+    const push = (time, low, mean, high) => {
+      columns.at.push(local(time));
+      columns.low.push(low);
+      columns.mean.push(mean);
+      columns.high.push(high);
+    };
+    at.forEach((time, index) => {
+      if (index && time - at[index - 1] > gap) push(time - 1, NaN, NaN, NaN);
+      push(time, fields[name].low[index], fields[name].mean[index], fields[name].high[index]);
+    });
+    return columns;
+  }
+
+  /** The chart in words. */
+  #summary(field) {
+    const { low, mean, high } = this.#data.fields[field.name];
+    if (!mean.length) return "no readings";
+    const least = low.reduce((a, b) => Math.min(a, b));
+    const most = high.reduce((a, b) => Math.max(a, b));
+    const average = mean.reduce((sum, each) => sum + each / mean.length, 0);
+    return `${value(field, least)} to ${value(field, most)}, mean ${value(field, average)} ${field.unit}`;
+  }
+
+  #draw() {
+    if (!this.#data) return;
+    for (const view of this.#views) view.clear();
+    this.#views = [];
+    this.#sources.clear();
+    this.#host.replaceChildren();
+    this.#ranges = [];
+    for (const field of FIELDS) this.#panel(field);
+    this.#fill();
+  }
+
+  #panel(field) {
+    const panel = document.createElement("figure");
+    panel.dataset.field = field.name;
+    panel.innerHTML = `<figcaption><span class="label">${field.label}</span> <span class="unit">${field.unit}</span> <span class="summary"></span></figcaption><div class="plot" aria-hidden="true"></div>`;
+    this.#host.append(panel);
+    const source = new Bokeh.ColumnDataSource({ data: { at: [], low: [], mean: [], high: [] } });
+    this.#sources.set(field.name, source);
+    const range = new Bokeh.Range1d({ start: 0, end: 1 });
+    this.#ranges.push(range);
+    const view = Bokeh.Plotting.show(figure(field, source, range), panel.lastElementChild);
+    view.then((shown) => this.#views.push(shown));
+  }
+}
+
+function figure(field, source, range) {
+  const plot = Bokeh.Plotting.figure({
+    height: 170,
+    sizing_mode: "stretch_width",
+    x_axis_type: "datetime",
+    x_range: range,
+    tools: [],
+    toolbar_location: null,
+    background_fill_color: null,
+    border_fill_color: null,
+    outline_line_color: null,
+    min_border_left: 56,
+  });
+  const line = colour("--chart");
+  plot.varea({ x: { field: "at" }, y1: { field: "low" }, y2: { field: "high" }, source, fill_color: line, fill_alpha: 0.25 });
+  plot.line({ x: { field: "at" }, y: { field: "mean" }, source, line_color: line, line_width: 2 });
+  plot.add_tools(hover(field));
+  for (const axis of [plot.xaxis, plot.yaxis]) {
+    axis.axis_line_color = null;
+    axis.major_tick_line_color = null;
+    axis.minor_tick_line_color = null;
+    axis.major_label_text_color = colour("--muted");
+    axis.major_label_text_font_size = "13px";
+  }
+  plot.xgrid.grid_line_color = null;
+  plot.ygrid.grid_line_color = colour("--line");
+  return plot;
+}
+
+function hover(field) {
+  const format = `@mean{0.${"0".repeat(field.digits)}} ${field.unit}`;
+  return new Bokeh.HoverTool({
+    mode: "vline",
+    tooltips: [["time", "@at{%H:%M:%S}"], ["mean", format]],
+    formatters: { "@at": "datetime" },
+  });
+}

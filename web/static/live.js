@@ -1,0 +1,97 @@
+// The way to the server: live events, and requests; the frame shows whether it works.
+//
+// An event stream is held only while the page is seen: browsers open six connections to a server at most,
+// and a phone in a pocket need not listen. When it was away, the page is told, so that it reads anew what
+// it missed.
+
+const STATES = {
+  connecting: "Connecting",
+  live: "Connected",
+  lost: "No connection, trying again",
+};
+
+const RETRY_MS = 3000;
+
+/** Show in the frame how the connection to the server is. */
+export function showLink(state) {
+  const link = document.getElementById("link");
+  link.hidden = false;
+  document.documentElement.dataset.link = state;
+  if (link.dataset.link === state && link.textContent === STATES[state]) return;
+  link.dataset.link = state;
+  link.firstElementChild.textContent = STATES[state];
+}
+
+/**
+ * Follow the newest readings for as long as the page is seen.
+ *
+ * @param {string} path of the event stream
+ * @param {{frame: (frame: object) => void, opened: () => void}} page what to do with a frame; what to do
+ *   when the stream begins, again too
+ */
+export function follow(path, page) {
+  let source = null;
+  let retry = null;
+
+  function open() {
+    close();
+    showLink("connecting");
+    source = new EventSource(path);
+    source.addEventListener("open", () => {
+      showLink("live");
+      page.opened();
+    });
+    source.addEventListener("latest", (event) => page.frame(JSON.parse(event.data)));
+    source.addEventListener("error", () => {
+      showLink("lost");
+      // The browser tries again by itself only if the server went away, not if it refused.
+      if (source.readyState === EventSource.CLOSED) retry = setTimeout(open, RETRY_MS);
+    });
+  }
+
+  function close() {
+    clearTimeout(retry);
+    source?.close();
+    source = null;
+  }
+
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", (event) => event.persisted && open());
+  if (!document.hidden) open();
+}
+
+/** Read JSON; throws when there is no good answer. */
+export async function read(path) {
+  const answer = await fetch(path, { headers: { Accept: "application/json" } });
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return answer.json();
+}
+
+/** Do something now and then while the page is seen; the frame shows whether it works. */
+export function repeat(everyMs, action) {
+  async function round() {
+    if (!document.hidden) {
+      try {
+        await action();
+        showLink("live");
+      } catch {
+        showLink("lost");
+      }
+    }
+    setTimeout(round, everyMs);
+  }
+  showLink("connecting");
+  document.addEventListener("visibilitychange", () => document.hidden || action().catch(() => {}));
+  round();
+}
+
+let offsetMs = 0;
+
+/** Learn the server's clock, so that ages don't depend on a tablet's. */
+export function setClock(serverMs) {
+  offsetMs = serverMs - Date.now();
+}
+
+/** The server's clock. */
+export const now = () => Date.now() + offsetMs;

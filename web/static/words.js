@@ -1,0 +1,3 @@
+// Words for the states of a machine; what they look like is the style sheet's.
+
+export const WORDS = { live: "Live", silent: "Silent", unknown: "Unknown" };
