@@ -62,8 +62,8 @@ class Server:
         """Write the configuration for the next start: these settings over those that all tests share."""
         sections: dict[str, dict[str, object]] = {
             "ingest": {"port": 0, "ack_port": 0},
-            "journal": {"path": str(self.journal)},
-            "storage.sqlite": {"path": str(self.tables)},
+            "journal": {"path": str(self.folder / "journal")},
+            "storage.sqlite": {"path": str(self.folder / "tables.db")},
             "http": {"port": 0},
         }
         for section, keys in settings.items():
