@@ -36,6 +36,7 @@ class Connection(asyncio.Protocol):
         "_acknowledged",
         "_arrivals",
         "_blocked",
+        "_closes",
         "_framer",
         "_listener",
         "_transport",
@@ -54,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._arrivals = listener.arrivals
         self._acknowledged = 0
         self._blocked = False
+        self._closes = False
         self.acknowledges = acknowledges
         self.id = 0
         self.peer = ""
@@ -107,6 +109,8 @@ class Connection(asyncio.Protocol):
         """It has."""
         self._blocked = False
         self._listener.acknowledge_again(self)
+        if self._closes:
+            self._transport.close()
 
     # What the listener calls.
 
@@ -139,6 +143,12 @@ class Connection(asyncio.Protocol):
         if not self._transport.is_closing() and self.ending is None:
             self.heard = now
             self._transport.resume_reading()
+
+    def close_acknowledged(self) -> None:
+        """Close from our side, when all that is acknowledged could be said."""
+        self._closes = True
+        if not self._blocked:
+            self._transport.close()
 
     def close(self) -> None:
         """Close from our side, when what was written has left."""

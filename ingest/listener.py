@@ -83,7 +83,6 @@ class Listener:
         self._waiting_bytes = 0
         self._submitted: deque[_Submitted] = deque()
         self._submitted_bytes = 0
-        self._last_id = 0
         self.settled = asyncio.Event()
         """Set while nothing that was made into a block waits to become durable."""
 
@@ -160,12 +159,16 @@ class Listener:
             transport.abort()
             return
         _keep_alive(transport)
-        connection.id = self._last_id = max(self._last_id + 1, time.time_ns() // 1000)
+        connection.id = self._clock.stamp()  # unique for ever, as no stamp is given twice
         connection.heard = self._loop.time()
         self.connections.add(connection)
         self._metrics.opened.inc()
         self._events.append(Opened(connection.id, connection.peer))
         self._schedule()
+        if self.gate.closed:  # the transport begins to read when this has returned, so later
+            self._loop.call_soon(self._pause_late, connection)
+
+    def _pause_late(self, connection: Connection) -> None:
         if self.gate.closed:
             connection.pause()
 
@@ -260,7 +263,7 @@ class Listener:
             for connection, records in done.acknowledge:
                 connection.acknowledge(records)
             for connection in done.closing:
-                connection.close()
+                connection.close_acknowledged()
         if not self._submitted:
             self.settled.set()
         if self._submitted_bytes <= _QUEUE_LOW:
