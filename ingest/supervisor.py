@@ -152,7 +152,8 @@ class Supervisor:
         elif self._trouble and not report.trouble:
             _log.info("sink_goes_on", sink=self._name)
         self._trouble = report.trouble
-        self._state = SinkState.WAITING if report.trouble else SinkState.RUNNING
+        if self._state is not SinkState.STOPPED:  # its last reports come while it is stopped
+            self._state = SinkState.WAITING if report.trouble else SinkState.RUNNING
         if report.gap is not None:
             _log.error("journal_gap", sink=self._name, first=report.gap[0], last=report.gap[1])
         if report.damaged:

@@ -1,0 +1,229 @@
+"""A sink's process: killed, stopped, orphaned or doubled, every record is in the tables exactly once."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import apsw
+import msgspec
+import pytest
+
+from ingest.metrics import IngestMetrics
+from ingest.sink import SinkTask
+from ingest.supervisor import SinkState, Supervisor
+from parser.block import Block, chunk_table
+from parser.framing import Chunk, Ending
+from storage.settings import SqliteSettings, StorageSettings
+from tests.ingest.building import NODE, RULES, Desk, until
+from tests.ingest.floor import reached
+
+pytestmark = pytest.mark.fault
+
+_RECORDS = 20
+
+
+class Line:
+    """A journal that is being written, a database, and a supervised sink between them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = folder / "tables" / "headrace.db"
+        self.database.parent.mkdir()
+        self.desk = Desk(folder / "journal")
+        storage = StorageSettings(sqlite=SqliteSettings(path=str(self.database)))
+        self.task = SinkTask(str(self.desk.folder), self.desk.journal.id, NODE, storage)
+        self.metrics = IngestMetrics()
+        self.progress: list[int] = []
+        self.supervisor = Supervisor("sqlite", self.task, self.metrics, self.progress.append)
+        self.last: Block | None = None
+
+    def commit(self, count: int = 1) -> None:
+        """More blocks, each record with its own number in it."""
+        for _ in range(count):
+            number, first = (self.last.id + 1, self.last.next_record) if self.last else (1, 0)
+            data = b"".join(
+                b"E%04d,35.2,%d,2.5,3.7,380#" % (n % 7, n) for n in range(first, first + _RECORDS)
+            )
+            table, payload = chunk_table([(1, Chunk(data, _RECORDS, 0, Ending.DELIMITER))])
+            stamp = 1_700_000_000_000_000 + number * 20_000
+            self.last = Block(number, NODE, first, stamp, RULES, (), table, payload)
+            self.desk.commit([self.last])
+            self.supervisor.committed(number)
+
+    @property
+    def sent(self) -> int:
+        """Records committed so far."""
+        return self.last.next_record if self.last else 0
+
+    def query(self, statement: str) -> list[int]:
+        """The first column of what a query finds."""
+        with apsw.Connection(str(self.database), flags=apsw.SQLITE_OPEN_READONLY) as db:
+            found = [int(row[0]) for row in db.execute(statement)]
+        db.close()
+        return found
+
+    def is_complete(self) -> bool:
+        """Whether rows and ledger both hold every record once."""
+        rows = self.query("SELECT CAST(spindle_speed_rpm AS INTEGER) FROM readings ORDER BY 1")
+        return rows == list(range(self.sent)) and self.query("SELECT sum(stored) FROM ledger") == [self.sent]
+
+    def process(self) -> int:
+        """The process that works now."""
+        assert self.supervisor.statistics.pid is not None
+        return self.supervisor.statistics.pid
+
+    async def is_running(self) -> None:
+        """Wait until the sink works."""
+        await reached(lambda: self.supervisor.statistics.state is SinkState.RUNNING, "the sink")
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[Line]:
+    """A line whose sink works."""
+    line = Line(folder)
+    line.supervisor.start()
+    try:
+        await line.is_running()
+        yield line
+    finally:
+        await line.supervisor.stop()
+        line.desk.close()
+
+
+async def test_what_is_committed_comes_into_the_tables(tmp_path: Path) -> None:
+    async with running(tmp_path) as line:
+        line.commit(30)
+        assert await line.supervisor.flush(30)
+        assert line.is_complete()
+        assert line.progress == sorted(line.progress)
+        assert line.supervisor.statistics.block == 30
+        assert line.metrics.stored.labels("sqlite")._value.get() == line.sent
+
+
+async def test_a_killed_sink_is_started_again_and_writes_nothing_twice(tmp_path: Path) -> None:
+    """At whatever moment it was killed."""
+    picked = random.Random(5)  # noqa: S311
+    async with running(tmp_path) as line:
+        for restarts in range(1, 5):
+            line.commit(picked.randrange(1, 40))
+            await asyncio.sleep(picked.random() * 0.1)
+            pid = line.process()
+            os.kill(pid, signal.SIGKILL)
+            line.commit(picked.randrange(1, 40))
+            await reached(lambda pid=pid: line.process() != pid, "a new process")  # type: ignore[misc]
+            await line.is_running()
+            assert line.metrics.sink_restarts.labels("sqlite")._value.get() == restarts
+        assert await line.supervisor.flush(30)
+        assert line.is_complete()
+
+
+async def test_a_sink_that_hangs_delays_only_itself(tmp_path: Path) -> None:
+    """A bounded flush says so; when it goes on, it catches up."""
+    async with running(tmp_path) as line:
+        pid = line.process()
+        os.kill(pid, signal.SIGSTOP)
+        line.commit(20)
+        assert not await line.supervisor.flush(0.2)
+        os.kill(pid, signal.SIGCONT)
+        assert await line.supervisor.flush(30)
+        assert line.is_complete()
+
+
+async def test_a_second_writer_on_the_same_tables_writes_nothing_twice(tmp_path: Path) -> None:
+    """A sink that survived its parent may still be there: the cursor moves by compare-and-set."""
+    async with running(tmp_path) as line:
+        orphan = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "ingest.sink",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        assert orphan.stdin is not None
+        orphan.stdin.write(msgspec.json.encode(line.task) + b"\n")
+        for _ in range(60):
+            line.commit()
+            orphan.stdin.write(b"%d\n" % line.supervisor.statistics.newest)
+            await asyncio.sleep(0.01)
+        await reached(line.is_complete, "all rows")
+        orphan.stdin.close()
+        assert await asyncio.wait_for(orphan.wait(), 30) == 0
+        assert line.is_complete()
+        line.commit(5)
+        assert await line.supervisor.flush(30)
+        assert line.is_complete()
+
+
+async def test_tables_that_cannot_be_written_are_waited_for(tmp_path: Path) -> None:
+    """The sink says why, and goes on by itself."""
+    line = Line(tmp_path)
+    line.database.mkdir()
+    line.supervisor.start()
+    try:
+        line.commit(3)
+        await reached(lambda: line.supervisor.statistics.state is SinkState.WAITING, "the trouble")
+        assert "headrace.db" in line.supervisor.statistics.trouble
+        assert not await line.supervisor.flush(0.1)
+        line.database.rmdir()
+        assert await line.supervisor.flush(30)
+        assert line.supervisor.statistics.trouble == ""
+        assert line.is_complete()
+    finally:
+        await line.supervisor.stop()
+        line.desk.close()
+
+
+async def test_a_stopped_sink_is_gone(tmp_path: Path) -> None:
+    async with running(tmp_path) as line:
+        pid = line.process()
+        line.commit(5)
+        await line.supervisor.stop()
+        assert line.supervisor.statistics.state is SinkState.STOPPED
+        assert not _lives(pid)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process is there, and not only what nobody has waited for."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
+
+
+_PARENT = """
+import asyncio, sys, msgspec
+from ingest.metrics import IngestMetrics
+from ingest.sink import SinkTask
+from ingest.supervisor import SinkState, Supervisor
+
+async def main():
+    task = msgspec.json.decode(sys.argv[1], type=SinkTask)
+    supervisor = Supervisor("sqlite", task, IngestMetrics(), lambda block: None)
+    supervisor.start()
+    while supervisor.statistics.state is not SinkState.RUNNING:
+        await asyncio.sleep(0.01)
+    print(supervisor.statistics.pid, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def test_a_sink_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """So the next server finds no other writer."""
+    line = Line(tmp_path)
+    line.commit(3)
+    command = [sys.executable, "-c", _PARENT, msgspec.json.encode(line.task).decode()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        sink = int(parent.stdout.readline())
+        assert _lives(sink)
+        parent.kill()
+    until(lambda: not _lives(sink), "the end of the sink")
+    line.desk.close()
