@@ -107,10 +107,13 @@ class JournalReader:
 
     def _readable(self) -> list[tuple[Path, SegmentHead]]:
         """The segments that have begun, in order."""
-        for path in segment_paths(self._folder):
+        paths = segment_paths(self._folder)
+        for path in paths:
             if path not in self._heads and (head := _read_head(path)) is not None:
                 self._heads[path] = head
-        return [(path, self._heads[path]) for path in sorted(self._heads) if path.exists()]
+        for trimmed in self._heads.keys() - {*paths, self._segment and self._segment.path}:
+            del self._heads[trimmed]
+        return [(path, self._heads[path]) for path in paths if path in self._heads]
 
     def _missing(self, blocks: range, behind: Block) -> list[DamagedBlock]:
         """The damaged blocks before a good one; the last of them carries the records of all."""

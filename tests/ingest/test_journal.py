@@ -85,6 +85,23 @@ def test_segments_go_when_the_slowest_sink_has_passed_them(tmp_path: Path) -> No
         until(lambda: len(desk.segments()) <= 1, "the trimming of the rest")
 
 
+def test_a_reader_forgets_segments_that_are_gone(tmp_path: Path) -> None:
+    """It runs for years, and looks through what it knows each time it comes to the end."""
+    reader, last = JournalReader(tmp_path), None
+    with Desk(tmp_path) as desk:
+        for _ in range(10):
+            blocks = chain(12, after=last, size=100_000)
+            for each in blocks:
+                desk.commit([each])
+            last = blocks[-1]
+            assert same(reader.read(blocks[0].id - 1, 10 * MIB), blocks)
+            desk.journal.passed("sink", last.id)
+            until(lambda: len(desk.segments()) <= 2, "the trimming")
+            reader.read(last.id, MIB)
+            assert len(reader._heads) <= 3
+    reader.close()
+
+
 def test_nothing_is_trimmed_before_a_sink_has_reported(tmp_path: Path) -> None:
     """A journal whose sinks are not there yet keeps everything."""
     blocks = chain(40, size=100_000)
