@@ -1,8 +1,8 @@
 """Opening the database file, transactions on it, and what its errors mean to a store.
 
 A commit is durable when it returns (`synchronous=FULL`), because the journal is trimmed behind it. The
-write-ahead log is emptied by the writer's own commits; one that a long reader made grow is cut back to
-`_WAL_BYTES` when the reader is gone and the log begins anew.
+write-ahead log is emptied by the writer's own commits (`storage.sqlite.checkpoint`); one that a long reader
+made grow is cut back to `_WAL_BYTES` when the reader is gone and the log begins anew.
 """
 
 import os
@@ -21,6 +21,7 @@ from storage.errors import (
     StoreSlowError,
     StoreUnavailableError,
 )
+from storage.sqlite.checkpoint import Checkpointer
 from storage.sqlite.schema import check_tables, create_tables, is_blank
 
 _BUSY_MS: Final = 5_000
@@ -121,6 +122,6 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
     connection.pragma("synchronous", "full")
     connection.pragma("cache_size", -_CACHE_KIB)
     connection.pragma("journal_size_limit", _WAL_BYTES)
-    connection.pragma("wal_autocheckpoint", _WAL_BYTES // 4 // _PAGE_BYTES)
+    connection.set_wal_hook(Checkpointer(_WAL_BYTES, _PAGE_BYTES, _BUSY_MS))
     with transaction(connection, path):
         create_tables(connection, path)

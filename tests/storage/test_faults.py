@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,39 @@ def test_a_long_reader_only_makes_the_log_grow(path: Path, monkeypatch: pytest.M
         _write(writer, machinery)
     assert wal.stat().st_size <= 1 << 20
     assert _readings(path) == (rounds + 6) * 2_000
+    writer.close()
+
+
+def test_readers_that_never_pause_do_not_make_the_log_grow(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one short read always overlaps the next, the writer waits for those of a moment."""
+    monkeypatch.setattr(connect, "_WAL_BYTES", 1 << 20)
+    writer, machinery = _claimed(path), Machinery()
+    _write(writer, machinery)
+    over = threading.Event()
+
+    def read() -> None:
+        reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        reader.set_busy_timeout(10_000)
+        while not over.is_set():
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM readings").fetchall()
+            over.wait(0.01)
+            reader.execute("COMMIT")
+        reader.close()
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for thread in readers:
+        thread.start()
+    sizes = []
+    for _ in range(60):
+        _write(writer, machinery)
+        sizes.append(path.with_name(path.name + "-wal").stat().st_size)
+    over.set()
+    for thread in readers:
+        thread.join()
+    assert max(sizes) <= 3 << 20
     writer.close()
 
 

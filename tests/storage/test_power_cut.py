@@ -8,6 +8,7 @@ import pytest
 
 from storage.errors import StorageError
 from storage.reconcile import reconcile
+from storage.sqlite import connect
 from storage.sqlite.books import SqliteBooks
 from storage.sqlite.writer import SqliteTableWriter
 from tests.storage.building import JOURNAL, Machinery, opened, record
@@ -37,6 +38,11 @@ class Cuts:
             disk.survivors(self.folder, into, self._random)
 
 
+@pytest.fixture(autouse=True)
+def _checkpoints_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "_WAL_BYTES", 80 * 4_096)
+
+
 def _run(folder: Path, synchronous: str) -> list[tuple[int, Path]]:
     random = Random(SEED)  # noqa: S311 - chance that can be repeated is what is wanted here
     cuts = Cuts(folder, random)
@@ -45,7 +51,6 @@ def _run(folder: Path, synchronous: str) -> list[tuple[int, Path]]:
         disk.watch(lambda: cuts.look(disk))
         writer = SqliteTableWriter(folder / "headrace.db")
         writer._connection.pragma("synchronous", synchronous)
-        writer._connection.pragma("wal_autocheckpoint", 20)
         writer.claim(machinery.node, JOURNAL, adopt=False)
         for _ in range(BLOCKS):
             cursor = machinery.cursor
