@@ -32,8 +32,8 @@ _PILE = 400_000
 """Records of each connection that wait to be replayed."""
 
 
-def found_at(server: Server) -> set[str]:
-    """What the kill interrupted, as far as the files tell."""
+def found_at(server: Server, cut_before: set[Path]) -> set[str]:
+    """What the kill interrupted, as far as the files tell; `cut_before` was there before it."""
     segments = sorted(path for path in server.journal.glob("*.db") if path.stem.isdigit())
     logs = [Path(f"{path}-wal") for path in segments]
     hit = {
@@ -41,10 +41,15 @@ def found_at(server: Server) -> set[str]:
         "between files": not (server.journal / "spare").exists(),
         "rotation": bool(logs) and not (logs[-1].exists() and logs[-1].stat().st_size),
         "sealed, not trimmed": len(segments) > 1,
-        "trim": any(not Path(str(log).removesuffix("-wal")).exists() for log in server.journal.glob("*-wal")),
+        "trim": bool(cut_segments(server) - cut_before),
         "tables behind": _behind(server, segments),
     }
     return {name for name, was_hit in hit.items() if was_hit} or {"steady state"}
+
+
+def cut_segments(server: Server) -> set[Path]:
+    """Logs whose segment is gone."""
+    return {log for log in server.journal.glob("*-wal") if not log.with_suffix(".db").exists()}
 
 
 def _behind(server: Server, segments: list[Path]) -> bool:
@@ -89,9 +94,10 @@ def test_a_server_killed_under_load_loses_nothing_acknowledged(
         sender.start()
     hit: Counter[str] = Counter()
     for kill in range(51 if long_form else 6):
+        cut_before = cut_segments(server)
         (at_any_moment, at_a_rotation, at_a_trim)[kill % 3](server)
         server.kill()
-        hit.update(found_at(server))
+        hit.update(found_at(server, cut_before))
         took = server.start()
         assert took < 5.0, f"ready again only after {took:.1f} s, at kill {kill}"
         for sender in senders:
@@ -106,6 +112,19 @@ def test_a_server_killed_under_load_loses_nothing_acknowledged(
     assert len(stored_numbers(server.tables, "fresh")) == 10
     check_all(server.tables, senders)
     assert server.stop() == 0
+
+
+@pytest.mark.xfail(reason="files that a kill left of a trimmed segment stay for ever", strict=True)
+def test_what_a_kill_left_of_a_trimmed_segment_is_deleted(server: Server) -> None:
+    """Deleting a segment takes several steps; the next start makes up for those that are missing."""
+    server.start()
+    assert server.stop() == 0
+    leftover = server.journal / "00000000.db-wal"
+    leftover.write_bytes(bytes(4096))
+    server.start()
+    server.wait_drained()
+    assert server.stop() == 0
+    assert not leftover.exists()
 
 
 def test_a_server_killed_while_it_replays_goes_on_where_the_tables_are(
