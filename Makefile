@@ -7,12 +7,13 @@ TEST   := $(VENV)/.test-$(shell cat pyproject.toml requirements/test.txt 2>/dev/
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test faults-long check lock clean
 
 help:
 	@echo 'make setup   the environment to run Headrace, in $(VENV)'
 	@echo 'make demo    server, 20 simulated machines and pages, on the embedded database'
 	@echo 'make test    all checks and tests'
+	@echo 'make faults-long  the fault tests in their long form: 50 kills and more'
 	@echo 'make check   ruff and mypy alone'
 	@echo 'make lock    pin the packages anew (needs uv)'
 	@echo 'make clean   remove the environment and caches'
@@ -49,6 +50,9 @@ check: $(TEST)
 
 test: check
 	@$(BIN)/python -m pytest
+
+faults-long: $(TEST)
+	@$(BIN)/python -m pytest tests/faults --long
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \

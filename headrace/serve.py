@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -102,16 +102,13 @@ async def _start(config: Config, options: StartOptions, feed: LiveFeed) -> Inges
 def _claim(config: Config, journal: Journal, *, adopt: bool) -> Claim | None:
     """Take the node for this journal; None where the tables can't say just now."""
     try:
-        writer = open_writer(config.storage)
+        with closing(open_writer(config.storage)) as writer:
+            return writer.claim(config.ingest.node_id, journal.id, adopt=adopt)
     except StorageError as error:
         if not error.retriable or journal.is_new:
             raise
         _log.warning("tables_not_reachable", reason=str(error))
         return None
-    try:
-        return writer.claim(config.ingest.node_id, journal.id, adopt=adopt)
-    finally:
-        writer.close()
 
 
 def _numbering(journal: Journal, claim: Claim | None) -> Numbering:

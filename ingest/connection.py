@@ -85,6 +85,7 @@ class Connection(asyncio.Protocol):
             arrivals.senders.append(self)
             arrivals.offsets.append(offset)
         else:
+            self.heard = self._listener.now()  # a tick hears only of whole records
             for chunk in self._framer.feed(data):
                 self._arrivals.add(self, chunk)
         self._listener.arrived(len(data))

@@ -76,6 +76,7 @@ class Listener:
         self.gate = Gate(on_close=self._pause, on_open=self._resume)
         self.connections: set[Connection] = set()
         self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
         self._timer: asyncio.TimerHandle | None = None
         self.arrivals = Arrivals(rules.delimiter)
         self._ended: list[Connection] = []
@@ -160,7 +161,7 @@ class Listener:
             return
         _keep_alive(transport)
         connection.id = self._clock.stamp()  # unique for ever, as no stamp is given twice
-        connection.heard = self._loop.time()
+        connection.heard = self.now()
         self.connections.add(connection)
         self._metrics.opened.inc()
         self._events.append(Opened(connection.id, connection.peer))
@@ -183,7 +184,7 @@ class Listener:
     def ended(self, connection: Connection) -> None:
         """A connection's stream is over."""
         self._metrics.closed.labels(connection.why).inc()
-        connection.heard = self._loop.time()
+        connection.heard = self.now()
         self._ended.append(connection)
         self._schedule()
 
@@ -221,7 +222,7 @@ class Listener:
 
     def _hear(self, gathered: Gathered) -> list[tuple[Connection, int]]:
         """Note who was heard; who wants to be told, and of how many records."""
-        now = self._loop.time()
+        now = self.now()
         wanting = []
         for connection, records in zip(gathered.senders, gathered.chunks["records"].tolist(), strict=True):
             if connection.ending is None:
@@ -281,7 +282,7 @@ class Listener:
     def _sweep(self) -> None:
         """Close what was silent for too long, and what doesn't take its last word."""
         self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
-        now = self._loop.time()
+        now = self.now()
         idle = now - self._settings.idle_timeout_s
         for connection in list(self.connections):
             if connection.ending is not None:
@@ -298,7 +299,7 @@ class Listener:
             connection.pause()
 
     def _resume(self) -> None:
-        now = self._loop.time()
+        now = self.now()
         for connection in self.connections:
             connection.resume(now)
 

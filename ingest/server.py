@@ -110,7 +110,7 @@ class IngestServer:
             self._journal.passed(sink.statistics.name, 0)
         self._journal.start(on_commit=self._on_commit, on_change=self._on_change)
         for sink in self._sinks:
-            sink.committed(self._journal.tail.block)
+            sink.committed(self._journal.tail.block, self._journal.tail.stamp_us)
             sink.start()
         self._tasks = [
             asyncio.create_task(self._measure_lag(), name="loop lag"),
@@ -173,7 +173,7 @@ class IngestServer:
         self.metrics.commit_seconds.observe(seconds)
         self.listener.committed(blocks[-1].id)
         for sink in self._sinks:
-            sink.committed(blocks[-1].id)
+            sink.committed(blocks[-1].id, blocks[-1].stamp_us)
         self._live.committed(blocks)
 
     def _journal_changed(self) -> None:
@@ -214,7 +214,8 @@ class IngestServer:
         metrics.clock_jump_seconds.set(now.clock_jump_us / 1e6)
         for sink in now.sinks:
             behind = sink.newest - sink.block
-            age = max(0.0, time.time() - sink.stamp_us / 1e6) if behind and sink.stamp_us else 0.0
+            since = sink.waiting_since_us
+            age = max(0.0, time.time() - since / 1e6) if since else 0.0
             metrics.sink_lag.labels(sink.name).set(behind)
             metrics.oldest_seconds.labels(sink.name).set(age)
             metrics.sink_up.labels(sink.name).set(sink.state is SinkState.RUNNING)

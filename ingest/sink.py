@@ -90,10 +90,10 @@ class _Orders:
             self.over = True
             self._changed.notify()
 
-    def wait_for(self, block: int) -> None:
-        """Sleep until this block is durable, or it is over."""
+    def wait_for(self, block: int, seconds: float) -> None:
+        """Sleep until this block is durable, or it is over, or so long."""
         with self._changed:
-            self._changed.wait_for(lambda: self.over or self._newest >= block)
+            self._changed.wait_for(lambda: self.over or self._newest >= block, timeout=seconds)
 
     def rest(self, seconds: float) -> None:
         """Sleep, unless it is over."""
@@ -138,8 +138,8 @@ class _Sink:
                 self._orders.rest(0 if ahead else begun + _LINGER_S - time.monotonic())
                 batch = ahead.result() if ahead else self._next_batch()
             else:
-                self._purge()
-                self._orders.wait_for(self._read + 1)
+                more = self._purge(0)
+                self._orders.wait_for(self._read + 1, 0 if more else _PURGE_EVERY_S)
                 batch = self._next_batch()
 
     def _next_batch(self) -> _Batch:
@@ -188,15 +188,25 @@ class _Sink:
                 log_bytes=_log_bytes(self._task.storage),
             ),
         )
-        self._purge()
+        self._purge(written.stored)
 
-    def _purge(self) -> None:
-        """Delete a step of what is too old, by the newest stamp: the only time that was accepted."""
+    def _purge(self, stored: int) -> bool:
+        """Delete more of what is too old than was stored, as far as there is so much; whether there is.
+
+        Old is what is old by the newest stamp: the only time that was accepted.
+        """
         keep_days = self._task.storage.keep_days
         if keep_days is None or not self._newest_us or time.monotonic() < self._purged + _PURGE_EVERY_S:
-            return
-        if not self._writer.purge(self._newest_us // 1000 - int(keep_days * _DAY_MS)):
-            self._purged = time.monotonic()
+            return False
+        before = self._newest_us // 1000 - int(keep_days * _DAY_MS)
+        deleted = 0
+        while deleted <= 2 * stored:
+            step = self._writer.purge(before)
+            deleted += step
+            if not step:
+                self._purged = time.monotonic()
+                return False
+        return True
 
 
 def _report(out: BinaryIO, report: SinkReport) -> None:

@@ -10,9 +10,10 @@ STOPPED    for good, when the server ends
 
 import asyncio
 import sys
+from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
@@ -23,8 +24,17 @@ from ingest.sink import SinkReport, SinkTask
 _FIRST_REST_S: Final = 0.2
 _LONGEST_REST_S: Final = 5.0
 _END_S: Final = 5.0
+_NOTED_EVERY_US: Final = 1_000_000
+_UNREAD_BYTES: Final = 65536
 
 _log = structlog.get_logger("sink")
+
+
+class _Noted(NamedTuple):
+    """A block and when it was made; about one a second is noted."""
+
+    block: int
+    stamp_us: int
 
 
 class SinkState(StrEnum):
@@ -46,9 +56,11 @@ class SinkStatistics(msgspec.Struct, frozen=True):
     block: int
     """Everything up to here is in its tables."""
 
-    stamp_us: int
     newest: int
     """The newest block that is durable."""
+
+    waiting_since_us: int
+    """The stamp of the oldest block that is not in its tables, to about a second; 0 if there is none."""
 
     pid: int | None
 
@@ -69,25 +81,37 @@ class Supervisor:
         self._state = SinkState.STARTING
         self._trouble = ""
         self._block = self._stamp_us = self._newest = 0
+        self._noted: deque[_Noted] = deque()
         self._moved = asyncio.Event()
 
     @property
     def statistics(self) -> SinkStatistics:
         """The sink at this moment."""
         pid = self._process.pid if self._process is not None else None
+        behind = self._block < self._newest
+        since = self._noted[0].stamp_us if self._noted else self._stamp_us
         return SinkStatistics(
-            self._name, self._state, self._trouble, self._block, self._stamp_us, self._newest, pid
+            self._name,
+            self._state,
+            self._trouble,
+            self._block,
+            self._newest,
+            since if behind else 0,
+            pid,
         )
 
     def start(self) -> None:
         """Begin; returns before the process is there."""
         self._watching = asyncio.create_task(self._watch(), name=f"sink {self._name}")
 
-    def committed(self, block: int) -> None:
-        """Tell the sink which block is the newest durable one."""
+    def committed(self, block: int, stamp_us: int) -> None:
+        """Tell the sink which block is the newest durable one, and when it was made."""
         self._newest = block
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(b"%d\n" % block)
+        if not self._noted or stamp_us >= self._noted[-1].stamp_us + _NOTED_EVERY_US:
+            self._noted.append(_Noted(block, stamp_us))
+        stdin = self._process.stdin if self._process is not None else None
+        if stdin is not None and stdin.transport.get_write_buffer_size() < _UNREAD_BYTES:
+            stdin.write(b"%d\n" % block)
 
     async def flush(self, seconds: float) -> bool:
         """Wait until the sink has everything; False if it has not in this time."""
@@ -160,7 +184,10 @@ class Supervisor:
             _log.error("damaged_blocks", sink=self._name, blocks=report.damaged, records=report.set_aside)
         self._count(report)
         if report.block > self._block or report.block == 0:
-            self._block, self._stamp_us = report.block, report.stamp_us
+            self._block = report.block
+            self._stamp_us = max(self._stamp_us, report.stamp_us)
+            while self._noted and self._noted[0].block <= report.block:
+                self._noted.popleft()
             self._on_progress(report.block)
             self._moved.set()
 

@@ -53,7 +53,7 @@ class Line:
             stamp = 1_700_000_000_000_000 + number * 20_000
             self.last = Block(number, NODE, first, stamp, RULES, (), table, payload)
             self.desk.commit([self.last])
-            self.supervisor.committed(number)
+            self.supervisor.committed(number, number * 1_000_000)
 
     @property
     def sent(self) -> int:
