@@ -14,7 +14,7 @@ class JournalLockedError(JournalError):
 
 
 class JournalFullError(JournalError):
-    """The disk of the journal has no room; the same commit succeeds when there is."""
+    """No room on the journal's disk, or no file to be had; the same commit succeeds when there is."""
 
 
 class JournalBrokenError(JournalError):

@@ -6,17 +6,18 @@ stays, since numbers and stamps go on behind it. If it has to wait for longer
 than a few seconds its log is copied into its database, once, away from the commits.
 """
 
+import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ingest.clock import ClockReading
-from ingest.errors import JournalError
+from ingest.errors import JournalBrokenError, JournalError, JournalFullError
 from ingest.journal.segment import Segment, SegmentHead, companions, disk_bytes, next_path
 from ingest.settings import MIB, JournalSettings
 from parser.block import Block
@@ -25,6 +26,7 @@ _ROUND_S: Final = 0.5
 _SETTLED_S: Final = 5.0
 _SEGMENT_BYTES: Final = 64 * MIB
 _HOUR_US: Final = 3_600_000_000
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOSPC})
 
 
 @dataclass(slots=True)
@@ -79,13 +81,14 @@ class Keeper(threading.Thread):
 
     def take_over(self, first: Block) -> Segment:
         """The file made ahead, or a new one, as the segment that begins with this block."""
-        path = next_path(self._folder)
-        if self._spare.exists():
-            self._spare.rename(path)
-            segment = Segment(path, vfs=self._vfs)
-        else:
-            segment = Segment(path, create=True, vfs=self._vfs)
-        _sync_folder(self._folder)
+        with _no_room(self._folder):
+            path = next_path(self._folder)
+            if self._spare.exists():
+                self._spare.rename(path)
+                segment = Segment(path, vfs=self._vfs)
+            else:
+                segment = Segment(path, create=True, vfs=self._vfs)
+            _sync_folder(self._folder)
         segment.begin(
             SegmentHead(self._journal, first.node, first.id, first.first_record, ClockReading.now())
         )
@@ -155,9 +158,10 @@ class Keeper(threading.Thread):
         while not self._closing:
             self._wake.wait(_ROUND_S)
             self._wake.clear()
-            self._make_spare()
-            self._trim()
-            self._settle()
+            with suppress(OSError):  # what can't be done now is tried again in the next round
+                self._make_spare()
+                self._trim()
+                self._settle()
         self._trim()
         for kept in self._kept:
             if kept.segment is not None:
@@ -214,6 +218,15 @@ class Keeper(threading.Thread):
                     segment.truncate_log()
                 segment.close()
                 kept.bytes = disk_bytes(kept.path)
+
+
+@contextmanager
+def _no_room(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        kind = JournalFullError if error.errno in _PASSING else JournalBrokenError
+        raise kind(f"{folder}: {error.strerror}") from error
 
 
 def _sync_folder(folder: Path) -> None:

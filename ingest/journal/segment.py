@@ -238,6 +238,10 @@ def _errors(path: Path) -> Iterator[None]:
         yield
     except apsw.FullError as error:
         raise JournalFullError(f"{path}: no room on the journal's disk") from error
+    except apsw.CantOpenError as error:  # nothing was written, so it is safe to try again
+        raise JournalFullError(
+            f"{path}: can't be opened; are there no file descriptors left (ulimit -n), or no permissions?"
+        ) from error
     except apsw.Error as error:
         if getattr(error, "extendedresult", None) in _NO_ROOM:
             raise JournalFullError(f"{path}: no room on the journal's disk") from error

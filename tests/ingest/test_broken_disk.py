@@ -1,6 +1,10 @@
 """Disks that lose their power, fail, fill up or are slow: nothing acknowledged is lost, nothing grows."""
 
+import errno
+import os
 import random
+import re
+import resource
 import shutil
 import threading
 from collections.abc import Iterator
@@ -143,3 +147,42 @@ def test_when_the_new_segment_fails_too_nothing_is_acknowledged_any_more(
         found = read_all(tmp_path)
         assert same(found, blocks[: len(found)])
         assert len(found) >= 6
+
+
+def test_without_file_descriptors_the_journal_waits_for_one(tmp_path: Path) -> None:
+    """Each segment needs a few; that there are none for a while is no reason to stop for good."""
+    blocks = chain(40, size=100_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Desk(tmp_path) as desk:
+        desk.commit(blocks[:20])  # more than a segment holds
+        last = os.open("/dev/null", os.O_RDONLY)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1, hard))
+            desk.submit(blocks[20:])
+            until(lambda: desk.journal.statistics.state is JournalState.FULL, "the last descriptor")
+            assert re.search("can't be opened|Too many open files", desk.journal.statistics.reason)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            os.close(last)
+        until(lambda: len(desk.committed) == 40, "the commits")
+        assert desk.journal.statistics.state is JournalState.WRITING
+        assert same(read_all(tmp_path), blocks)
+
+
+def test_the_keeper_survives_what_it_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that can't be deleted once doesn't end the trimming of all others."""
+    unlink, failed = Path.unlink, threading.Event()
+
+    def fails_once(path: Path, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002  # as Path has it
+        if path.name == "00000001.db" and not failed.is_set():
+            failed.set()
+            raise OSError(errno.EIO, "failed on purpose")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", fails_once)
+    with Desk(tmp_path) as desk:
+        for each in chain(60, size=100_000):
+            desk.commit([each])
+        desk.journal.passed("sink", 30)
+        until(failed.is_set, "the failure")
+        until(lambda: "00000002.db" not in desk.segments(), "the trimming")
