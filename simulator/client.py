@@ -74,6 +74,9 @@ class Client:
             )
             for number in range(options.lines)
         ]
+        self.error: AcknowledgementError | None = None
+        """What the server acknowledged wrongly; then the run is over."""
+
         self._left = math.inf if options.records is None else options.records
         self._renew_at_s = self._manner.renew_s
         self._started_at = datetime.now(UTC)
@@ -83,11 +86,6 @@ class Client:
     def elapsed_s(self) -> float:
         """Seconds since the first record was due."""
         return self._clock() - self._start_s
-
-    @property
-    def error(self) -> AcknowledgementError | None:
-        """What the server acknowledged wrongly."""
-        return next((line.error for line in self._lines if line.error), None)
 
     async def connect(self) -> None:
         """Make all connections; those that fail where the first one succeeded are tried again later.
@@ -107,11 +105,11 @@ class Client:
         self._started_at = datetime.now(UTC)
         self._start_s = self._clock()
         end_s = math.inf if self._options.duration_s is None else self._options.duration_s
-        while (now_s := self.elapsed_s) < end_s and self._left > 0:
+        while (now_s := self.elapsed_s) < end_s and self._left > 0 and self.error is None:
             self._issue(now_s)
             self._renew(now_s)
             await self._sleep(now_s, end_s)
-        self._issue(math.nextafter(end_s, 0) if math.isfinite(end_s) else self.elapsed_s)
+        self._issue(math.nextafter(end_s, -1) if math.isfinite(end_s) else self.elapsed_s)
 
     async def end(self) -> None:
         """Send what is left, wait for what is to be acknowledged, close; for a bounded time."""
@@ -176,7 +174,8 @@ class Client:
 
     def _line_changed(self, line: Line) -> None:
         self._ready[line.devices] = line.ready
-        if line.ready:
+        self.error = self.error or line.error
+        if line.ready or line.error:
             self._woken.set()
 
     def _last(self, line: Line) -> Record | None:

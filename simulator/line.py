@@ -4,7 +4,7 @@ A line has one link at a time. When that breaks, the line connects again, after 
 connections don't last, and goes on. Records that were never written go over the next link. Those that were
 written but not acknowledged may have arrived or not: they are only sent again if that is wanted.
 
-    RUNNING --end()--> ENDING --give_up()--> OVER
+    RUNNING --end()--> ENDING --give_up()--> OVER     (from both, when the server acknowledges wrongly)
     connects again     only if something     never
     whenever it broke  is left to be sent
 """
@@ -66,6 +66,9 @@ class Line:
         """
         self.number, self.devices = number, devices
         self.links: list[Link] = []
+        self.error: AcknowledgementError | None = None
+        """What the server acknowledged wrongly; then the line is over."""
+
         self._options, self._manner = options, manner
         self._gate, self._changed = gate, changed
         self._rng = Random(f"{options.seed}:{number}")  # noqa: S311  # repeatable, not secret
@@ -80,11 +83,6 @@ class Line:
     def ready(self) -> bool:
         """Whether its machines can send."""
         return self._link is not None and self._link.ready
-
-    @property
-    def error(self) -> AcknowledgementError | None:
-        """What the server acknowledged wrongly."""
-        return next((link.error for link in self.links if link.error), None)
 
     def take(self, record: Record) -> None:
         """Send this record, as soon as there are enough of them for a packet."""
@@ -130,11 +128,12 @@ class Line:
 
     async def end(self, last: Record | None) -> None:
         """Send what is left, and this last record; have it acknowledged; close. Wants a deadline outside."""
-        self._stage = Stage.ENDING
+        if self._stage is Stage.RUNNING:
+            self._stage = Stage.ENDING
         if last is not None:
             self._pending.append((last, False))
         self._flush()
-        while self._link is not None or self._owed:
+        while self._stage is Stage.ENDING and (self._link is not None or self._owed):
             await self._end_link(reset=last is not None and last.kind is Kind.CUT_OFF)
         for link in self.links:
             await link.gone.wait()
@@ -162,6 +161,8 @@ class Line:
 
     def link_gone(self, link: Link) -> None:
         """Keep what is still to be sent, and go on over another link."""
+        if link.error is not None:
+            self.error, self._stage = link.error, Stage.OVER
         self._owed.extend(link.take_leftovers())
         if link is self._link:
             self._link = None

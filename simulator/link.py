@@ -18,6 +18,8 @@ import socket
 import struct
 import termios
 from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
 from enum import StrEnum
 from random import Random
 from typing import Final, Protocol, cast
@@ -121,9 +123,8 @@ class Link(asyncio.Protocol):
 
     def send(self, packet: list[Parcel]) -> None:
         """Write these records as one packet, as soon as the server takes it."""
-        *front, last = self._manner.cut(b"".join(record.data for record, _ in packet), self._rng)
-        self._pieces.extend((piece, []) for piece in front)
-        self._pieces.append((last, packet))
+        pieces = self._manner.cut(b"".join(record.data for record, _ in packet), self._rng)
+        self._pieces.extend(zip(pieces, _ending_in(pieces, packet), strict=True))
         if self._pumping is None:
             self._pump()
         self._tell()
@@ -211,7 +212,8 @@ class Link(asyncio.Protocol):
         if self._pieces or gap_s:
             self._pumping = asyncio.get_running_loop().call_later(gap_s, self._pump)
         elif self.phase is Phase.FINISHING:
-            self._transport.write_eof()
+            with suppress(OSError):  # reset by the server; `connection_lost` is about to be called
+                self._transport.write_eof()
         self._tell()
 
     def _write_piece(self) -> float:
@@ -243,3 +245,15 @@ class Link(asyncio.Protocol):
         peer = self._transport.get_extra_info("socket")
         unsent = struct.unpack("i", fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, bytes(4)))[0]
         return not unsent and (self._acks is None or self.acknowledged >= self.sent - 1)
+
+
+def _ending_in(pieces: list[bytes], packet: list[Parcel]) -> Iterator[list[Parcel]]:
+    """The records that are whole with each piece: from then on they may be acknowledged."""
+    waiting, written, end = deque(packet), 0, len(packet[0][0].data)
+    for piece in pieces:
+        written += len(piece)
+        whole: list[Parcel] = []
+        while waiting and end <= written:
+            whole.append(waiting.popleft())
+            end += len(waiting[0][0].data) if waiting else 0
+        yield whole
