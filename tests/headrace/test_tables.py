@@ -137,7 +137,7 @@ def test_db_backup_copies_the_tables_while_they_are_written(
         assert copy.execute("SELECT count(*) FROM readings").get == 2
 
 
-def test_db_backup_without_tables_or_room_says_so(call: Call, tmp_path: Path) -> None:
+def test_db_backup_without_tables_says_so(call: Call, tmp_path: Path) -> None:
     """One line, exit status 2, and no half copy."""
     done = call("db", "backup", str(tmp_path / "copy.db"))
     assert done.returncode == 2
