@@ -3,7 +3,7 @@
 After a commit that leaves a quarter of `wal_bytes` in the log, its pages are copied to the database as far
 as no reader needs the older ones. That waits for nobody, and is enough as long as there are moments
 without a reader. Where reads overlap all the time there are none: beside two that never paused the log
-grew to 569 MB within 40 s. So when it reaches `wal_bytes` the writer waits, for a second at most, until the
+grew to 569 MB within 40 s. So when it reaches `wal_bytes` the writer waits, for 3 s at most, until the
 reads of that moment are over; then the log begins anew. If one of them holds on for minutes the log grows
 until it lets go, and the writer waits again only each time it has doubled.
 
@@ -15,7 +15,7 @@ from typing import Final
 
 import apsw
 
-_PATIENCE_MS: Final = 1_000
+_PATIENCE_MS: Final = 3_000
 
 
 class Checkpointer:

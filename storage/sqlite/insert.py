@@ -2,6 +2,24 @@
 
 Rows of one device go in together, devices in the order of their names, because each device has its own
 place in the clustered table: sorted, a page is found once for a run of rows.
+
+Measured with 100 devices in random order, 20 000 rows a transaction, synchronous=FULL, on 2 cores that had
+other work too; rows/s while a table grew to 6 and from there to 12 million rows:
+
+    clustered by (device_id, received_at, seq), 4 KiB pages   541 000   505 000    74 bytes/row
+    the same, 8 KiB pages                                     550 000   507 000    73
+    the same, 16 KiB pages                                    539 000   453 000    74
+    the same, 64 rows in each statement                       601 000   537 000    74
+    the same, an integer in place of the device's name        595 000   498 000    68
+    a heap with an index on the key                           440 000   451 000    98
+    a heap without one, which nobody could read from        1 020 000   934 000    71
+
+With 2 000 rows a transaction it is 320 000, with 16 KiB pages 145 000 to 174 000: a page is written for
+each device whatever its size. Many rows in a statement help only where a device has many, and cost an
+eighth where each has one; the integer would cost every reader a join. Changesets applied from ready bytes
+were slower (556 000 against 629 000). The cache's size (16 to 256 MiB), memory mapping and the log's bound
+(4 to 64 MiB) changed little. On the way from 4 to 28 million rows it did 330 000 to 550 000 rows/s, as the
+other work allowed.
 """
 
 from typing import Final

@@ -12,7 +12,7 @@ import pytest
 
 from storage.errors import CursorMovedError, NodeClaimedError, StoreFullError
 from storage.reconcile import reconcile
-from storage.sqlite import connect
+from storage.sqlite import checkpoint, connect
 from storage.sqlite.books import SqliteBooks
 from storage.sqlite.writer import SqliteTableWriter
 from tests.storage import writing_child
@@ -66,6 +66,7 @@ def _readings(path: Path) -> int:
 def test_a_long_reader_only_makes_the_log_grow(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 23: writing goes on while another program reads; when it ends the WAL shrinks by itself."""
     monkeypatch.setattr(connect, "_WAL_BYTES", 1 << 20)
+    monkeypatch.setattr(checkpoint, "_PATIENCE_MS", 100)
     writer, machinery = _claimed(path), Machinery()
     _write(writer, machinery)
     reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
