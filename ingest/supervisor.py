@@ -83,6 +83,8 @@ class Supervisor:
         self._block = self._stamp_us = self._newest = 0
         self._noted: deque[_Noted] = deque()
         self._moved = asyncio.Event()
+        self._count(SinkReport(0))  # so that every series is there from the start
+        metrics.sink_restarts.labels(name)
 
     @property
     def statistics(self) -> SinkStatistics:

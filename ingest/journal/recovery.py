@@ -38,6 +38,7 @@ class Found(NamedTuple):
 def recover(folder: Path, journal: str) -> Iterator[Found]:
     """The segments of a journal in order, saved where they were damaged; empty ones are deleted."""
     _finish_saving(folder)
+    _finish_trimming(folder)
     for path in segment_paths(folder):
         try:
             found = _inspect(path)
@@ -106,6 +107,13 @@ def _finish_saving(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _finish_trimming(folder: Path) -> None:
+    """Delete what is left of segments whose deletion a kill cut short: the database goes first."""
+    for file in folder.glob("*.db-*"):
+        if not file.with_name(file.name.partition("-")[0]).exists():
+            file.unlink()
 
 
 def _move_aside(path: Path) -> None:

@@ -114,7 +114,6 @@ def test_a_server_killed_under_load_loses_nothing_acknowledged(
     assert server.stop() == 0
 
 
-@pytest.mark.xfail(reason="files that a kill left of a trimmed segment stay for ever", strict=True)
 def test_what_a_kill_left_of_a_trimmed_segment_is_deleted(server: Server) -> None:
     """Deleting a segment takes several steps; the next start makes up for those that are missing."""
     server.start()
