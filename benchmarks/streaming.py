@@ -5,8 +5,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from simulator.blast import Prepared, prepare, send
-
 from benchmarks.report import Comparison, Figure, compare, middle, percentiles
 from benchmarks.running import blast, child
 from ingest.clock import ClockReading
@@ -14,6 +12,7 @@ from ingest.journal.segment import Segment, SegmentHead
 from parser.block import Block, chunk_table
 from parser.framing import Chunk, Ending
 from parser.settings import Rules
+from simulator.blast import Prepared, prepare, send
 
 _BLOCK_RECORDS = 35_000
 

@@ -2,7 +2,9 @@
 
 WAL with `synchronous=FULL`: a commit returns when its bytes are synced. Pages of 8 KiB: a block of 1 KB
 costs 11 KB of log (69 KB with pages of 64 KiB), and blocks of 64 KiB are written fastest with them.
-Checkpoints happen only when the keeper asks for one, never within a commit and never by closing.
+Checkpoints happen only when the keeper asks for one, never within a commit and never by closing. A new
+file is changed to WAL under `EXTRA`, so that the rollback journal of that change can't come back after a
+power cut.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ SCHEMA_VERSION: Final = 1
 PAGE_BYTES: Final = 8192
 
 _SCHEMA: Final = f"""
+PRAGMA synchronous = EXTRA;
 PRAGMA page_size = {PAGE_BYTES};
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
