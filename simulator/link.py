@@ -231,7 +231,9 @@ class Link(asyncio.Protocol):
         return self._manner.gap_s
 
     def _tell(self) -> None:
-        has_room = len(self._pieces) < (HIGH_PIECES if self.ready else LOW_PIECES)
+        most = HIGH_PIECES if self.ready else LOW_PIECES
+        # Where pieces leave slowly a record is only made when it can go, so that its time is its own.
+        has_room = not self._pieces if self._manner.gap_s else len(self._pieces) < most
         has_room &= len(self.unacknowledged) < HIGH_UNACKNOWLEDGED
         ready = has_room and not self._paused and self.phase is Phase.OPEN
         if ready != self.ready:
