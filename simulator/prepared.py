@@ -4,6 +4,7 @@ The values are drawn, not lived through: in a block that goes out millions of ti
 history. Everything about the block is known: how many of its records are valid, invalid and empty.
 """
 
+from collections.abc import Sequence
 from random import Random
 from typing import Final
 
@@ -11,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.garbage import ALL_KINDS, spoil
+from simulator.garbage import ALL_KINDS, Kind, spoil
 from simulator.wire import RECORD_END, Verdict, device_name, encode
 
 _LOW: Final = np.array([18.0, 0.0, 0.0, 0.03, 365.0])
@@ -36,14 +37,17 @@ class Prepared(msgspec.Struct, frozen=True):
         return np.concatenate([np.zeros(1, np.intp), delimiters + 1])
 
 
-def prepare(devices: int, records: int, seed: int = 1, malformed: float = 0.0) -> Prepared:
+def prepare(
+    devices: int, records: int, seed: int = 1, malformed: float = 0.0, kinds: Sequence[Kind] = ALL_KINDS
+) -> Prepared:
     """Make a block of records, the devices taking turns.
 
     Args:
         devices: how many different ids.
         records: how many records, malformed ones included.
         seed: the same seed makes the same block.
-        malformed: share of malformed records, 0 to 1: of all kinds, at random places.
+        malformed: share of malformed records, 0 to 1, at random places.
+        kinds: what is wrong with them, equally often.
     """
     chance = np.random.default_rng(seed)
     rows = chance.uniform(_LOW, _HIGH, (records, len(_LOW))).tolist()
@@ -52,7 +56,7 @@ def prepare(devices: int, records: int, seed: int = 1, malformed: float = 0.0) -
     rng = Random(seed)  # noqa: S311  # repeatable, not secret
     counts = [records, 0, 0]
     for place in np.flatnonzero(chance.random(records) < malformed).tolist():
-        kind = rng.choice(ALL_KINDS)
+        kind = rng.choice(kinds)
         block[place] = spoil(block[place], kind, rng)
         counts[Verdict.VALID] -= 1
         counts[kind.verdict] += 1

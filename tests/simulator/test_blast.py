@@ -10,6 +10,7 @@ from parser.settings import Rules
 from parser.verdicts import Accepted, Empty
 from simulator.blast import prepare, send
 from simulator.errors import AcknowledgementError, UnreachableError
+from simulator.garbage import Kind
 
 
 class Sink:
@@ -54,6 +55,13 @@ def test_a_prepared_block_knows_the_verdict_of_each_record() -> None:
     assert tail == b""
     assert (prepared.records, prepared.valid, prepared.empty) == (3_000, valid, empty)
     assert prepared.invalid == 3_000 - valid - empty > 0
+
+
+def test_a_block_may_be_of_one_kind_of_nonsense() -> None:
+    """All of it, and the verdict is that kind's."""
+    prepared = prepare(3, 200, malformed=1.0, kinds=[Kind.EMPTY])
+    assert prepared.payload == b"#" * 200
+    assert (prepared.valid, prepared.invalid, prepared.empty) == (0, 0, 200)
 
 
 def test_the_same_seed_makes_the_same_block() -> None:
