@@ -10,7 +10,7 @@ The number of machines on the board is bounded: whoever sends ever new names pus
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -139,10 +139,10 @@ class Board:
         if not self._fresh:
             return
         self._turn += 1
-        fresh, self._fresh = self._fresh, {}
-        for device, (parsed, row) in fresh.items():
-            self._entries[device] = _Entry(self._turn, view_rows(parsed, [row])[0])
-            self._entries.move_to_end(device)
+        for view in _view(self._fresh.values()):
+            self._entries[view.device_id] = _Entry(self._turn, view)
+            self._entries.move_to_end(view.device_id)
+        self._fresh.clear()
         while len(self._entries) > MAX_DEVICES:
             self._entries.popitem(last=False)
         self._frames.clear()
@@ -171,3 +171,12 @@ class Board:
             if entry.turn <= since:
                 return
             yield entry.view
+
+
+def _view(rows: Iterable[_Row]) -> Iterator[ReadingView]:
+    """The readings that stand there, block by block: one by one would take ten times as long."""
+    blocks: dict[int, tuple[ParsedBlock, list[int]]] = {}
+    for parsed, row in rows:
+        blocks.setdefault(parsed.block.id, (parsed, []))[1].append(row)
+    for parsed, places in blocks.values():
+        yield from view_rows(parsed, places)

@@ -2,11 +2,12 @@
 
 A page is a template in `templates/` that extends `frame.html`, a module in `static/`, and an entry in
 `PLACES` if it belongs into the navigation. There is no build step: what lies in `static/` is what
-browsers get. Its path holds a digest of all of it, so it may be kept for ever and is never out of date.
+browsers get. Its path holds a digest of all of it, so they may keep it for ever and never have an old one.
 """
 
 import hashlib
 from http import HTTPStatus
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -47,7 +48,7 @@ def _charts_folder() -> Path:
 
 
 _STATIC_PATH: Final = f"/static/{_digest(_STATIC)}"
-_CHARTS_PATH: Final = "/static/charts"
+_CHARTS_PATH: Final = f"/static/charts/{version('bokeh')}"
 
 _templates: Final = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_HERE / "templates"),
@@ -69,17 +70,9 @@ def render(template: str, *, here: str, status: HTTPStatus = HTTPStatus.OK, **va
 
 def static_routers() -> list[Router]:
     """Our own files, and the chart library's script out of its installed package."""
+    kept = CacheControlHeader(public=True, max_age=31_536_000, immutable=True)
+    folders = {_STATIC_PATH: _STATIC, _CHARTS_PATH: _charts_folder()}
     return [
-        create_static_files_router(
-            path=_STATIC_PATH,
-            directories=[_STATIC],
-            name="static",
-            cache_control=CacheControlHeader(public=True, max_age=31_536_000, immutable=True),
-        ),
-        create_static_files_router(
-            path=_CHARTS_PATH,
-            directories=[_charts_folder()],
-            name="charts",
-            cache_control=CacheControlHeader(public=True, max_age=86_400),
-        ),
+        create_static_files_router(path, [folder], name=path, cache_control=kept)
+        for path, folder in folders.items()
     ]

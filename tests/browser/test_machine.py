@@ -1,6 +1,7 @@
 """The page of one machine, and the page of connections."""
 
 import time
+from functools import partial
 from urllib.parse import quote
 
 import pytest
@@ -13,29 +14,24 @@ from tests.web.shop import record
 
 pytestmark = pytest.mark.browser
 
+SCHEMES: tuple[Scheme, ...] = ("light", "dark", "light")
 CHARTS = "#charts figure"
 DRAWN = """
-const canvas = (root) => {
-  for (const element of root.querySelectorAll('*')) {
-    if (element instanceof HTMLCanvasElement && element.width) return element;
-    const inside = element.shadowRoot && canvas(element.shadowRoot);
-    if (inside) return inside;
-  }
+const canvases = (root) => [...root.querySelectorAll('*')].flatMap((element) => [
+  ...(element instanceof HTMLCanvasElement && element.width ? [element] : []),
+  ...(element.shadowRoot ? canvases(element.shadowRoot) : []),
+]);
+const pixels = (canvas) => {
+  const copy = new OffscreenCanvas(canvas.width, canvas.height);
+  const context = copy.getContext('2d', { willReadFrequently: true });
+  context.drawImage(canvas, 0, 0);
+  return new Uint32Array(context.getImageData(0, 0, copy.width, copy.height).data.buffer);
 };
-const copy = (found) => {
-  const canvas = new OffscreenCanvas(found.width, found.height);
-  const context = canvas.getContext('2d', { willReadFrequently: true });
-  context.drawImage(found, 0, 0);
-  return context;
-};
-const drawn = (figure) => {
-  const found = canvas(figure);
-  if (!found) return 0;
-  const data = copy(found).getImageData(0, 0, found.width, found.height).data;
-  return new Set(new Uint32Array(data.buffer)).size;
-};
+const drawn = (figure) => canvases(figure).some((canvas) => pixels(canvas).includes(arguments[0]));
 return [...document.querySelectorAll('#charts figure')].map(drawn)
 """
+LINE: dict[Scheme, int] = {"light": 0xFFC26917, "dark": 0xFFFCAE63}
+"""The colour of the charts' lines, as a canvas holds it: alpha, blue, green, red."""
 
 
 def now_ms() -> int:
@@ -43,11 +39,9 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def drawn(page: Page) -> list[int]:
-    """How many colours each chart shows; 1 is an empty canvas."""
-    found = page.run(DRAWN)
-    assert isinstance(found, list)
-    return found
+def all_drawn(page: Page, scheme: Scheme) -> bool:
+    """Whether each of the five charts shows a line in the colour of that scheme."""
+    return page.run(DRAWN, LINE[scheme]) == [True] * 5
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -58,11 +52,29 @@ def test_the_last_hour_is_drawn_and_told_in_words(floor: Floor, page: Page, sche
         text = record("E0001", 30 + minute % 10, 8000, 2.5, 3.7, 380)
         floor.send(text, at=now_ms() - minute * 60_000 + 30_000)
     page.open("/machines/E0001")
-    page.until(lambda: len(drawn(page)) == 5 and min(drawn(page)) > 5)
+    page.until(lambda: all_drawn(page, scheme))
     summary = f"{CHARTS}[data-field=spindle_temperature_c] .summary"
     assert page.text(summary) == "30.0 to 39.0, mean 34.5 °C"
     floor.send(record("E0001", 99, 8000, 2.5, 3.7, 380))
     page.until(lambda: page.text(summary).startswith("30.0 to 99.0"))
+
+
+def test_a_single_reading_is_seen(floor: Floor, page: Page) -> None:
+    """As a dot, where there is no line to draw."""
+    floor.send(record("E0001"), at=now_ms() - 1_800_000)
+    page.open("/machines/E0001")
+    page.until(lambda: all_drawn(page, "light"))
+
+
+def test_charts_turn_dark_with_the_system(floor: Floor, page: Page) -> None:
+    """While somebody looks, and light again."""
+    fill(floor, ["E0001"], now_ms(), step=60)
+    page.open("/machines/E0001")
+    for scheme in SCHEMES:
+        look(page.chrome, scheme=scheme)
+        page.until(partial(all_drawn, page, scheme))
+        floor.send(record("E0001"))
+        assert page.text("#hour-note") == ""
 
 
 def test_values_are_live(floor: Floor, page: Page) -> None:
@@ -155,6 +167,6 @@ def test_nobody_is_kept_out(
     page.open(path)
     page.until(lambda: page.all(".rows tbody tr"))
     if path != "/connections":
-        page.until(lambda: len(drawn(page)) == 5 and min(drawn(page)) > 5)
+        page.until(lambda: all_drawn(page, scheme))
     page.check_accessibility()
     assert page.run("return document.documentElement.scrollWidth <= innerWidth")

@@ -134,10 +134,40 @@ async def test_a_browser_that_never_reads_costs_nobody_and_is_closed(shop: Shop)
                     _, event = await next_event(reader)
                     assert devices(event)["E0000"] == seen
                 taken = 0
-                while piece := await asyncio.get_running_loop().sock_recv(deaf, 1 << 16):
+                while piece := await _receive(deaf):
                     taken += len(piece)
                 assert taken < 64 << 20
         assert seen > 1
+
+
+@pytest.mark.fault
+async def test_an_api_client_that_never_reads_is_closed(shop: Shop) -> None:
+    """It gets what fitted into the sockets, the others their answers."""
+    for second in range(3600):
+        shop.send(record("E0001") * 10, at=STAMP_MS + 1000 * second)
+    path = "/api/v1/devices/E0001/readings?limit=50000"
+    async with (
+        shop.serve(HttpLimits(stall_timeout_s=1.0)) as address,
+        aiohttp.ClientSession(address.url) as session,
+    ):
+        async with session.get(path) as answer:
+            whole = len(await answer.read())
+        with deaf_client(address.port, path) as deaf:
+            taken = 0
+            await asyncio.sleep(2)
+            while piece := await _receive(deaf):
+                taken += len(piece)
+        assert 0 < taken < whole
+        async with session.get("/healthz") as answer:
+            assert answer.status == 200
+
+
+async def _receive(client: socket.socket) -> bytes:
+    """What is there; nothing when the server has closed, which it may do with a reset."""
+    try:
+        return await asyncio.get_running_loop().sock_recv(client, 1 << 16)
+    except ConnectionResetError:
+        return b""
 
 
 def deaf_client(port: int, path: str) -> socket.socket:

@@ -8,6 +8,7 @@ import msgspec
 import pyarrow.csv
 import pyarrow.ipc
 import pytest
+import structlog
 from yarl import URL
 
 from parser.block import Closed, to_seq
@@ -248,6 +249,30 @@ async def test_a_store_that_can_not_be_read_is_503_and_tells_nothing_of_its_insi
     ):
         assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
         assert "secret" not in await answer.text()
+
+
+class FaultyStore(MemoryReadingStore):
+    """A store with a mistake in it."""
+
+    async def latest(self, device_id: str) -> None:
+        """It fails as no store should."""
+        raise ZeroDivisionError(f"secret place of {device_id}")
+
+
+async def test_a_mistake_of_ours_is_500_is_logged_and_tells_nothing(shop: Shop) -> None:
+    """What was asked stands in the log as a value of its own, never as its format."""
+    shop.store = FaultyStore(shop.tables)
+    with structlog.testing.capture_logs() as logs:
+        async with (
+            shop.serve() as address,
+            aiohttp.ClientSession(address.url) as client,
+            client.get("/api/v1/devices/%25s%25n/latest") as answer,
+        ):
+            assert (answer.status, answer.content_type) == (500, "application/problem+json")
+            assert "secret" not in await answer.text()
+    (entry,) = logs
+    assert (entry["event"], entry["path"]) == ("request_failed", "/api/v1/devices/%s%n/latest")
+    assert isinstance(entry["exc_info"], ZeroDivisionError)
 
 
 async def test_a_trend_keeps_every_peak(shop: Shop, client: aiohttp.ClientSession) -> None:

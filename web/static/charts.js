@@ -6,13 +6,21 @@
 import { FIELDS, value } from "./format.js";
 
 const HOUR_MS = 3_600_000;
-const GAP_STEPS = 3; // so many empty steps are a gap in the line
+const GAP = 3; // so many times the usual distance between two points is a gap in the line
 const POINT_MS = 2_000; // between two points that are added live
+
+const CLOCK = { seconds: "%H:%M:%S", minsec: "%H:%M:%S", minutes: "%H:%M", hourmin: "%H:%M", hours: "%H:%M" };
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** Shown times are those of who looks; the library knows only UTC. */
 const local = (ms) => ms - new Date(ms).getTimezoneOffset() * 60_000;
+
+/** The usual distance between two points in ascending order; 0 where there are no two. */
+function median(at) {
+  const distances = at.slice(1).map((time, index) => time - at[index]).sort((a, b) => a - b);
+  return distances[distances.length >> 1] ?? 0;
+}
 
 export class Charts {
   #host;
@@ -29,7 +37,8 @@ export class Charts {
 
   /** Show a trend as the API gives it. */
   show(trend) {
-    this.#data = { at: trend.at, fields: trend.fields, gap: GAP_STEPS * trend.step_ms, end: trend.end };
+    const gap = GAP * Math.max(trend.step_ms, median(trend.at));
+    this.#data = { at: trend.at, fields: trend.fields, gap, end: trend.end };
     this.#draw();
   }
 
@@ -60,19 +69,20 @@ export class Charts {
     for (const range of this.#ranges) range.setv(hour);
   }
 
-  /** The columns of a field, with a hole where the machine was silent. */
+  /** The columns of a field, with a hole where the machine was silent, and what stands alone as a dot. */
   #columns(name) {
     const { at, fields, gap } = this.#data;
-    const columns = { at: [], low: [], mean: [], high: [] };
-    const push = (time, low, mean, high) => {
+    const { low, mean, high } = fields[name];
+    const columns = { at: [], low: [], mean: [], high: [], dot: [] };
+    const push = (time, ...values) => {
       columns.at.push(local(time));
-      columns.low.push(low);
-      columns.mean.push(mean);
-      columns.high.push(high);
+      ["low", "mean", "high", "dot"].forEach((column, index) => columns[column].push(values[index]));
     };
     at.forEach((time, index) => {
-      if (index && time - at[index - 1] > gap) push(time - 1, NaN, NaN, NaN);
-      push(time, fields[name].low[index], fields[name].mean[index], fields[name].high[index]);
+      const before = time - (at[index - 1] ?? -Infinity) > gap;
+      const after = (at[index + 1] ?? Infinity) - time > gap;
+      if (before) push(time - 1, NaN, NaN, NaN, NaN);
+      push(time, low[index], mean[index], high[index], before && after ? mean[index] : NaN);
     });
     return columns;
   }
@@ -89,7 +99,7 @@ export class Charts {
 
   #draw() {
     if (!this.#data) return;
-    for (const view of this.#views) view.clear();
+    for (const view of this.#views) view.remove();
     this.#views = [];
     this.#sources.clear();
     this.#host.replaceChildren();
@@ -103,7 +113,7 @@ export class Charts {
     panel.dataset.field = field.name;
     panel.innerHTML = `<figcaption><span class="label">${field.label}</span> <span class="unit">${field.unit}</span> <span class="summary"></span></figcaption><div class="plot" aria-hidden="true"></div>`;
     this.#host.append(panel);
-    const source = new Bokeh.ColumnDataSource({ data: { at: [], low: [], mean: [], high: [] } });
+    const source = new Bokeh.ColumnDataSource({ data: { at: [], low: [], mean: [], high: [], dot: [] } });
     this.#sources.set(field.name, source);
     const range = new Bokeh.Range1d({ start: 0, end: 1 });
     this.#ranges.push(range);
@@ -128,6 +138,7 @@ function figure(field, source, range) {
   const line = colour("--chart");
   plot.varea({ x: { field: "at" }, y1: { field: "low" }, y2: { field: "high" }, source, fill_color: line, fill_alpha: 0.25 });
   plot.line({ x: { field: "at" }, y: { field: "mean" }, source, line_color: line, line_width: 2 });
+  plot.scatter({ x: { field: "at" }, y: { field: "dot" }, source, size: 5, line_color: null, fill_color: line });
   plot.add_tools(hover(field));
   for (const axis of [plot.xaxis, plot.yaxis]) {
     axis.axis_line_color = null;
@@ -136,6 +147,7 @@ function figure(field, source, range) {
     axis.major_label_text_color = colour("--muted");
     axis.major_label_text_font_size = "13px";
   }
+  plot.xaxis.formatter = new Bokeh.DatetimeTickFormatter(CLOCK);
   plot.xgrid.grid_line_color = null;
   plot.ygrid.grid_line_color = colour("--line");
   return plot;
