@@ -10,21 +10,9 @@ from parser.reference import parse_record
 from parser.settings import Rules
 from parser.verdicts import Accepted
 from simulator.fleet import Fleet
-from simulator.machine import State, classify
 from simulator.source import Source
 from simulator.truth import MAX_GAP_S, DeviceTruth, Totals, Truth
-
-Row = tuple[float, tuple[float, float, float, float, float]]
-
-
-def recompute(rows: list[Row]) -> tuple[float, dict[str, float]]:
-    """Energy in kWh and seconds per state of one device, from (time, values) in the order of time."""
-    times, power = np.array([row[0] for row in rows]), np.array([row[1][3] for row in rows])
-    flow = np.array([row[1][2] for row in rows])
-    gaps_s, state = np.diff(times), classify(flow, power)[:-1]
-    passed_s = np.where(gaps_s < MAX_GAP_S, gaps_s, 0.0)
-    kwh = float(((power[1:] + power[:-1]) / 2 * passed_s).sum() / 3600)
-    return kwh, {one.name.lower(): float(passed_s[state == one].sum()) for one in State}
+from tests.support.energy import Row, recompute
 
 
 @pytest.mark.parametrize("malformed", [0.0, 0.2])
