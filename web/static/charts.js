@@ -6,6 +6,7 @@
 import { FIELDS, value } from "./format.js";
 
 const HOUR_MS = 3_600_000;
+const LEAST_MS = 300_000; // what a chart shows at least
 const GAP = 3; // so many times the usual distance between two points is a gap in the line
 const POINT_MS = 2_000; // between two points that are added live
 
@@ -65,8 +66,10 @@ export class Charts {
       this.#sources.get(field.name).data = columns;
       this.#host.querySelector(`[data-field="${field.name}"] .summary`).textContent = this.#summary(field);
     }
-    const hour = { start: local(this.#data.end - HOUR_MS), end: local(this.#data.end) };
-    for (const range of this.#ranges) range.setv(hour);
+    const { at, end } = this.#data;
+    // A machine that began to send a while ago fills the chart all the same.
+    const span = Math.min(HOUR_MS, Math.max(LEAST_MS, (end - (at[0] ?? 0)) * 1.05));
+    for (const range of this.#ranges) range.setv({ start: local(end - span), end: local(end) });
   }
 
   /** The columns of a field, with a hole where the machine was silent, and what stands alone as a dot. */
