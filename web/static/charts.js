@@ -26,6 +26,7 @@ function median(at) {
 export class Charts {
   #host;
   #data = null;
+  #next = 0; // when the next reading may be added
   #sources = new Map(); // field name → its data source
   #ranges = []; // of time; one for each chart, as a chart is a document of its own
   #views = [];
@@ -40,13 +41,15 @@ export class Charts {
   show(trend) {
     const gap = GAP * Math.max(trend.step_ms, median(trend.at));
     this.#data = { at: trend.at, fields: trend.fields, gap, end: trend.end };
+    this.#next = trend.end; // what came before is in the trend
     this.#draw();
   }
 
   /** Add a reading at the right end. */
   add(at, reading) {
     const data = this.#data;
-    if (!data || at - (data.at.at(-1) ?? 0) < POINT_MS) return;
+    if (!data || at < this.#next) return;
+    this.#next = at + POINT_MS;
     const old = data.at.findIndex((time) => time >= at - HOUR_MS);
     if (old > 0) data.at.splice(0, old);
     data.at.push(at);
