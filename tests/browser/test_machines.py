@@ -72,7 +72,7 @@ def test_the_trend_has_a_past_and_moves(floor: Floor, page: Page) -> None:
     for second in range(60, 0, -1):
         floor.send(record("E0001", 30 + second % 7, 8000, 2.5, second % 5, 380), at=now - 1000 * second)
     page.open("/")
-    shape = "return document.querySelector('.tile .trend path').getAttribute('d') ?? ''"
+    shape = "return document.querySelector('.tile .trend path')?.getAttribute('d') ?? ''"
     page.until(lambda: str(page.run(shape)).count("L") > 20)
     before = page.run(shape)
     floor.send(record("E0001", 30, 8000, 2.5, 9, 380))
