@@ -7,7 +7,6 @@ were processed at the far end it prints what it took and ends. Time runs from th
 import asyncio
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +24,7 @@ from ingest.metrics import IngestMetrics
 from ingest.server import IngestServer
 from ingest.settings import IngestSettings, JournalSettings
 from ingest.sink import SinkTask
+from ingest.supervisor import SinkState
 from parser.block import Block
 from parser.parsed import ParsedBlock
 from parser.settings import Rules
@@ -89,7 +89,7 @@ class Meter:
 
     def outcome(self) -> Outcome:
         """What it took."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = _peak_kib() / 1024
         cpu = _cpu_seconds() - self._cpu
         return Outcome(self.processed, self.last - self.first, cpu, peak, self.lags)
 
@@ -110,6 +110,12 @@ def _cpu_seconds() -> float:
             fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
             total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return total
+
+
+def _peak_kib() -> int:
+    """Of this program alone; getrusage would count the parent from before the exec, too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 Kind = Callable[[Options, Meter], Awaitable[list[int]]]
@@ -187,6 +193,8 @@ async def store(options: Options, meter: Meter) -> list[int]:
         metrics=metrics,
     )
     await server.start("bench")
+    while server.statistics.sinks[0].state is not SinkState.RUNNING:  # noqa: ASYNC110  # not measured yet
+        await asyncio.sleep(0.05)
     asyncio.get_running_loop().create_task(_watch_rows(metrics, meter))  # ends with the loop
     return server.listener.ports
 

@@ -81,10 +81,11 @@ def blast(
     connections: int = 4,
     per_packet: bool = False,
     ack: bool = False,
+    rate: float | None = None,
     core: int | None = None,
     note: str = "",
 ) -> tuple[Figure, BlastResult]:
-    """Send so many records to a process as fast as it takes them; what it took, and what was sent."""
+    """Send so many records to a process, as fast as it takes them or at a rate; what it took."""
     records -= records % prepared.records
     with child(kind, core=core) as measured, pinned(None if core is None else _LAST_CORE):
         port = measured.ports[1] if ack else measured.ports[0]
@@ -94,6 +95,7 @@ def blast(
             prepared,
             connections=connections,
             records=records,
+            rate=rate,
             per_packet=per_packet,
             ack=ack,
         )

@@ -28,8 +28,8 @@ from parser.framing import Ending
 from parser.settings import Rules
 
 _BLOCK_BYTES: Final = 1 * MIB
-_QUEUE_HIGH: Final = 16 * MIB
-_QUEUE_LOW: Final = 4 * MIB
+_QUEUE_HIGH: Final = 8 * MIB
+_QUEUE_LOW: Final = 2 * MIB
 _SWEEP_S: Final = 1.0
 _LAST_WORD_S: Final = 10.0
 _BACKLOG: Final = 4096

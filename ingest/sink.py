@@ -10,6 +10,7 @@ each, what it has done. All lines are JSON. What it writes moves its cursor in t
 compare-and-set, so that not even a sink that survived its parent can write a block a second time.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -227,6 +228,14 @@ def main() -> None:
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=SinkTask)
     orders = _Orders(sys.stdin.buffer)
     threading.Thread(target=orders.listen, daemon=True).start()
+    try:
+        _work(task, orders)
+    except BrokenPipeError:
+        os._exit(1)  # the parent is gone; the tables are closed, and nobody is left to be told
+
+
+def _work(task: SinkTask, orders: _Orders) -> None:
+    """Run again and again until it is over, with rests after troubles."""
     rest = _FIRST_REST_S
     while not orders.over:
         begun = time.monotonic()

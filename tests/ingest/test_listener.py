@@ -185,7 +185,7 @@ async def test_what_waits_to_become_durable_is_bounded() -> None:
         await reached(lambda: shop.listener.gate.closed, "the pause")
         assert shop.listener.gate.reasons == {"commit_queue"}
         waiting = sum(len(block.payload) for block in shop.blocks)
-        assert 16 << 20 <= waiting <= 18 << 20
+        assert 8 << 20 <= waiting <= 10 << 20
         for _ in range(20):
             await asyncio.sleep(0.002)
         assert sum(len(block.payload) for block in shop.blocks) == waiting

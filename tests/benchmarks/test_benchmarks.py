@@ -1,0 +1,58 @@
+"""The benchmarks run, count at the far end, and compare with honest baselines. No figure is asserted."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.command import bench
+from benchmarks.plain import parse_plainly
+from benchmarks.report import compare, percentiles
+from benchmarks.running import blast
+from parser.columns import parse_columns
+from parser.settings import Rules
+from simulator.blast import prepare
+
+
+@pytest.mark.parametrize("name", ["parse", "durable", "latency"])
+def test_a_benchmark_writes_its_table_its_figures_and_its_plot(name: str, tmp_path: Path) -> None:
+    words = [name, "--runs", "1", "--seconds", "0.1", "--out", str(tmp_path)]
+    result = CliRunner().invoke(bench, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    report = json.loads((tmp_path / f"{name}.json").read_text())
+    assert report["machine"]
+    assert all(figure["rate"] > 0 for figure in report["figures"])
+    assert (tmp_path / f"{name}.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize("kind", ["discard", "durable", "store"])
+def test_a_rate_counts_what_came_out_at_the_far_end(kind: str) -> None:
+    """Malformed and empty records take numbers; only rows count as stored."""
+    prepared = prepare(10, 2_000)
+    figure, sent = blast(kind, prepared, 10_000, ack=kind != "discard")
+    assert sent.sent == 10_000
+    assert figure.rate > 0
+    assert figure.cpu_s_per_million is not None
+
+
+def test_the_baseline_checks_what_the_vectorised_parser_checks() -> None:
+    """It must not be faster by looking away."""
+    payload = prepare(10, 5_000, malformed=0.2).payload
+    rows, others = parse_plainly(payload)
+    columns = parse_columns(payload, Rules(), {})
+    assert len(rows) == len(columns.index)
+    assert others == payload.count(b"#") - len(columns.index)
+    assert [row[1] for row in rows] == columns.values[0].tolist()
+
+
+def test_a_target_is_reached_or_not() -> None:
+    assert compare("a", 2.0, at_least=3).reached is False
+    assert compare("a", 2.0, at_most=3).reached is True
+    assert compare("a", 2.0).reached is None
+
+
+def test_percentiles_are_of_what_was_measured() -> None:
+    found = percentiles([0.001 * number for number in range(1, 101)])
+    assert found == {"p50": 51.0, "p90": 91.0, "p99": 100.0, "max": 100.0}
+    assert percentiles([]) == {}
