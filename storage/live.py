@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from parser.parsed import ParsedBlock
 
-QUEUED_BLOCKS = 64
+QUEUED_BYTES = 4 << 20
 
 
 class Glimpse(NamedTuple):
@@ -29,16 +29,19 @@ class Watcher:
 
     def __init__(self) -> None:
         self._blocks: deque[ParsedBlock] = deque()
+        self._bytes = 0
         self._missed = 0
         self._wake = asyncio.Event()
         self._over = False
 
     def offer(self, parsed: ParsedBlock) -> None:
         """Queue a block, or count its records as missed."""
-        if len(self._blocks) >= QUEUED_BLOCKS:
+        size = len(parsed.block.payload)
+        if self._blocks and self._bytes + size > QUEUED_BYTES:
             self._missed += parsed.block.records
         else:
             self._blocks.append(parsed)
+            self._bytes += size
         self._wake.set()
 
     def end(self) -> None:
@@ -53,7 +56,9 @@ class Watcher:
             self._wake.clear()
             while self._blocks and not self._over:
                 missed, self._missed = self._missed, 0
-                yield Glimpse(self._blocks.popleft(), missed)
+                parsed = self._blocks.popleft()
+                self._bytes -= len(parsed.block.payload)
+                yield Glimpse(parsed, missed)
 
 
 class LiveFeed:
