@@ -1,7 +1,5 @@
 """`headrace bench`: one command a benchmark; each measures its baselines in the same run."""
 
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -69,7 +67,10 @@ def read(runs: int, seconds: float, out: Path, rows: int) -> None:
 
 def _measure(name: str, out: Path, run: Callable[[], tuple[list[Figure], list[Comparison]]]) -> None:
     figures, comparisons = run()
-    command = shlex.join(
-        ["headrace", "bench", *sys.argv[sys.argv.index(name) :]] if name in sys.argv else [name]
-    )
-    publish(make_report(name, command, figures, comparisons), out)
+    publish(make_report(name, _command(name, click.get_current_context().params), figures, comparisons), out)
+
+
+def _command(name: str, params: dict[str, object]) -> str:
+    """What to type to measure the same again; where it is written doesn't matter."""
+    words = [f"--{key} {value}" for key, value in params.items() if key != "out"]
+    return " ".join(["headrace", "bench", name, *words])
