@@ -31,7 +31,7 @@ from parser.verdicts import Accepted, Reason, Refused
 _PLAIN_NAME: Final = bytes(range(0x21, 0x7F))
 
 
-class Reject(msgspec.Struct, frozen=True):
+class Reject(msgspec.Struct, frozen=True, gc=False):
     """A record that did not become a row."""
 
     index: int

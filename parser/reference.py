@@ -20,6 +20,7 @@ MAX_DEVICE_ID_BYTES = 64
 
 _NUMBER = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _DEVICE_ID = re.compile(rb"[\x20-\x7e]{1,%d}" % MAX_DEVICE_ID_BYTES)
+_NOTHING = Empty()
 
 
 def parse_record(raw: bytes, rules: Rules) -> Verdict:
@@ -28,7 +29,7 @@ def parse_record(raw: bytes, rules: Rules) -> Verdict:
         return refuse(Reason.OVERSIZE, raw, rules)
     record = raw.strip(rules.around_records)
     if not record:
-        return Empty()
+        return _NOTHING
     if record.translate(None, rules.breaks) != record:
         return refuse(Reason.CONTROL, raw, rules)
     fields = [field.strip(rules.around_fields) for field in record.split(rules.field_delimiter)]

@@ -1,4 +1,8 @@
-"""What can become of a record: a reading, a reject with its reason, or nothing."""
+"""What can become of a record: a reading, a reject with its reason, or nothing.
+
+A flood of rejects makes tens of thousands of these at once. They hold nothing that could hold them, so
+the garbage collector need not look at them.
+"""
 
 from enum import StrEnum
 
@@ -37,7 +41,7 @@ NEVER_REPLAYED = frozenset({Reason.OVERSIZE, Reason.TRUNCATED})
 """Their bytes are not the record that was meant; no change of settings makes them whole."""
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """A record that says what it should."""
 
     device_id: str
@@ -45,7 +49,7 @@ class Accepted(msgspec.Struct, frozen=True):
     """In the order of `settings.VALUES`."""
 
 
-class Refused(msgspec.Struct, frozen=True):
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """A record that does not, and the first thing wrong with it."""
 
     reason: Reason
@@ -56,7 +60,7 @@ class Refused(msgspec.Struct, frozen=True):
     """Whose record it seems to be, where that can be read."""
 
 
-class Empty(msgspec.Struct, frozen=True):
+class Empty(msgspec.Struct, frozen=True, gc=False):
     """Nothing between two delimiters; counted, not stored."""
 
 

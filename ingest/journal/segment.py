@@ -1,7 +1,7 @@
 """One segment of the journal: a SQLite database with a table of blocks.
 
 WAL with `synchronous=FULL`: a commit returns when its bytes are synced. Pages of 8 KiB: a block of 1 KB
-costs 11 KB of log (69 KB with pages of 64 KiB), and blocks of 64 KiB are written fastest with them.
+costs 11 KB of log (69 KB with pages of 64 KiB), and large blocks gain nothing from larger ones.
 Checkpoints happen only when the keeper asks for one, never within a commit and never by closing. A new
 file is changed to WAL under `EXTRA`, so that the rollback journal of that change can't come back after a
 power cut.
