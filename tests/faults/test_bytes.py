@@ -23,14 +23,17 @@ BAD_RECORDS = (
 )  # fmt: skip
 
 
-def test_64_mib_without_a_delimiter_are_one_reject(server: Server) -> None:
-    """Memory stays bounded, the connection lives, and what follows the next delimiter is stored."""
+def test_a_stream_without_a_delimiter_is_one_reject(server: Server, *, long_form: bool) -> None:
+    """Memory stays bounded, the connection lives, and what follows the next delimiter is stored.
+
+    64 MiB are sent, in the long form a GiB.
+    """
     server.start()
     before = processes.resident_bytes(server.pid)
     peak = before
     with socket.create_connection(("127.0.0.1", server.ack_port), timeout=60) as machine:
         machine.sendall(record("E1", 1))
-        for _ in range(64):
+        for _ in range(1024 if long_form else 64):
             machine.sendall(b"x" * MIB)
             peak = max(peak, processes.resident_bytes(server.pid))
         machine.sendall(b"#" + record("E1", 2))

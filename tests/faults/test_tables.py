@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,8 +34,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run([str(shutil.which("umount")), "--lazy", folder], check=True)
 
 
-def test_a_long_reader_neither_stops_ingest_nor_the_tables(server: Server) -> None:
-    """Another program holds a read transaction under load: its log grows, and shrinks after it."""
+def test_a_long_reader_neither_stops_ingest_nor_the_tables(server: Server, *, long_form: bool) -> None:
+    """Another program holds a read transaction under load: its log grows, and shrinks after it.
+
+    It lasts for 100 000 records, in the long form for ten minutes.
+    """
     server.start()
     sender = Sender("M", server.ack_port)
     sender.start()
@@ -43,6 +47,9 @@ def test_a_long_reader_neither_stops_ingest_nor_the_tables(server: Server) -> No
     with reading(server.tables) as reader:
         reader.execute("BEGIN")
         seen = reader.execute("SELECT count(*) FROM readings").get
+        held = time.monotonic()
+        while time.monotonic() < held + (600 if long_form else 0):
+            sender.wait_for_more(10_000)
         sender.wait_for_more(100_000)
         assert server.ready().ready
         assert reader.execute("SELECT count(*) FROM readings").get == seen, "one moment, however long"
