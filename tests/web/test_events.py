@@ -102,9 +102,10 @@ async def test_stream_carries_every_record_in_order(shop: Shop, client: aiohttp.
 
 
 async def test_a_stream_that_is_not_read_in_time_is_told_how_many_it_missed(
-    shop: Shop, client: aiohttp.ClientSession
+    shop: Shop, client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen plus missed is all that was sent."""
+    """Seen plus missed is all that was sent, also where little may wait."""
+    monkeypatch.setattr("storage.live.QUEUED_BYTES", 4096)
     async with client.get("/api/v1/stream") as answer:
         await until(lambda: shop.feed.watched)
         for _ in range(200):
