@@ -119,7 +119,7 @@ def _received(sock: socket.socket) -> bytes:
 
 def connections(runs: int, seconds: float) -> tuple[list[Figure], list[Comparison]]:
     """10 000 idle connections and 500 that send; what an idle one costs."""
-    found = [_connections(9_500, 500, int(100_000 * seconds)) for _ in range(runs)]
+    found = [_connections(10_000, 500, int(100_000 * seconds)) for _ in range(runs)]
     idle = middle([pair[0] for pair in found])
     active = middle([pair[1] for pair in found])
     return [idle, active], [compare("resident KiB of an idle connection", idle.rate, at_most=8)]

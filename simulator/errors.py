@@ -9,9 +9,5 @@ class UnreachableError(SimulatorError):
     """Nobody listens where the machines should connect; the server's side, worth trying again."""
 
 
-class StalledError(SimulatorError):
-    """The server took no byte for longer than was agreed; the server's side."""
-
-
 class AcknowledgementError(SimulatorError):
     """The server acknowledged in a way that cannot be true; the server's fault, never worth a retry."""
