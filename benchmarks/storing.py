@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import socket
 import tempfile
 import threading
 import time
@@ -14,7 +13,7 @@ import numpy as np
 
 from benchmarks.plain import parse_plainly
 from benchmarks.report import Comparison, Figure, compare, middle, percentiles
-from benchmarks.running import blast, child
+from benchmarks.running import blast, child, send_marks
 from parser.columns import parse_columns
 from parser.settings import Rules
 from simulator.blast import prepare
@@ -55,11 +54,11 @@ def _ready_rows(records: int) -> Figure:
 
     def write(db: apsw.Connection, path: Path, first: int, count: int) -> None:
         numbers = np.arange(first, first + count, dtype=np.int64)
-        received_at = 1_700_000_000_000 + numbers // 1750
+        stamps = (1_700_000_000_000 + numbers // 1750) * 1000
         _insert_batch(
             db,
             path,
-            Rows(parsed.devices, parsed.codes[:count], received_at, numbers, parsed.values[:, :count]),
+            Rows(parsed.devices, parsed.codes[:count], stamps, numbers, parsed.values[:, :count]),
         )
 
     return _insert("inserting ready rows", records, write)
@@ -106,7 +105,7 @@ def _columns(first: int, count: int, received_at: int, per_ms: int) -> Rows:
     return Rows(
         [f"E{device:04}" for device in range(1, _DEVICES + 1)],
         (numbers % _DEVICES).astype(np.int32),
-        received_at + (numbers - first) // per_ms,
+        (received_at + (numbers - first) // per_ms) * 1000,
         numbers,
         values.astype(np.float64),
     )
@@ -126,7 +125,9 @@ def _latency(rate: int, seconds: float) -> Figure:
         path = measured.folder / "tables.db"
         _until(path.exists)
         sent: list[float] = []
-        sending = threading.Thread(target=_send_numbered, args=(measured.ports[0], packets, per_packet, sent))
+        sending = threading.Thread(
+            target=send_marks, args=(measured.ports[0], _DEVICES, packets, per_packet, sent)
+        )
         sending.start()
         seen = _watch_latest(path, packets, sent)
         sending.join()
@@ -144,17 +145,6 @@ def _until(condition: Callable[[], bool]) -> None:
     deadline = time.perf_counter() + 10
     while not condition() and time.perf_counter() < deadline:
         time.sleep(0.01)
-
-
-def _send_numbered(port: int, packets: int, per_packet: int, sent: list[float]) -> None:
-    """Packets at an even pace; the last record of each carries the packet's number as its speed."""
-    filler = prepare(_DEVICES, per_packet - 1).payload
-    with socket.create_connection(("127.0.0.1", port)) as sock:
-        begun = time.perf_counter()
-        for number in range(packets):
-            time.sleep(max(0.0, begun + 0.01 * number - time.perf_counter()))
-            sent.append(time.perf_counter())
-            sock.sendall(filler + b"mark,1,%d,1,1,1#" % number)
 
 
 def _watch_latest(path: Path, packets: int, sent: list[float]) -> list[float]:

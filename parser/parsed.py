@@ -52,6 +52,12 @@ class ParsedBlock:
         places = np.array([reject.index for reject in self.columns.rejects], dtype=np.int64)
         return np.searchsorted(self._chunk_ends, places, side="right")
 
+    def connections_of(self, index: NDArray[np.int32]) -> list[int]:
+        """The connection that each of these records, by their places in the block, came from."""
+        chunks = np.searchsorted(self._chunk_ends, index, side="right")
+        connections: list[int] = self.block.chunks["connection"][chunks].tolist()
+        return connections
+
     def stream_offset(self, reject: int) -> int:
         """Where a reject (by its place among the rejects) begins in its connection's stream."""
         chunk = int(self.reject_chunks[reject])

@@ -20,14 +20,19 @@ class Rows:
     codes: NDArray[np.int32]
     """Shape (n,): which of `devices` each row is of."""
 
-    received_at: NDArray[np.int64]
-    """Shape (n,), milliseconds since 1970 UTC, never descending."""
+    stamps: NDArray[np.int64]
+    """Shape (n,): the stamp of each row's block, microseconds since 1970 UTC, never descending."""
 
     seqs: NDArray[np.int64]
     """Shape (n,), ascending within a node."""
 
     values: NDArray[np.float64]
     """Shape (5, n), in the order of `settings.VALUES`."""
+
+    @property
+    def received_at(self) -> NDArray[np.int64]:
+        """Shape (n,), milliseconds since 1970 UTC, never descending."""
+        return self.stamps // 1000
 
     @classmethod
     def of(cls, blocks: Sequence[ParsedBlock]) -> "Rows":
@@ -41,11 +46,17 @@ class Rows:
             devices,
             np.concatenate([_recode(parsed, code) for parsed in blocks]),
             np.repeat(
-                np.array([parsed.block.received_at for parsed in blocks], np.int64),
+                np.array([parsed.block.stamp_us for parsed in blocks], np.int64),
                 [len(parsed.seqs) for parsed in blocks],
             ),
             np.concatenate([parsed.seqs for parsed in blocks]),
             np.concatenate([parsed.columns.values for parsed in blocks], axis=1),
+        )
+
+    def take(self, places: NDArray[np.intp]) -> "Rows":
+        """Some of the rows."""
+        return Rows(
+            self.devices, self.codes[places], self.stamps[places], self.seqs[places], self.values[:, places]
         )
 
     def newest(self) -> NDArray[np.intp]:

@@ -71,7 +71,7 @@ def _one_row(rejected: Rejected, record: Accepted) -> Rows:
     return Rows(
         [record.device_id],
         np.zeros(1, np.int32),
-        np.array([rejected.received_at]),
+        np.array([rejected.received_at * 1000]),
         np.array([rejected.seq]),
         np.array([record.values]).T,
     )

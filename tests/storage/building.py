@@ -23,6 +23,9 @@ class Machinery:
         self.journal = journal
         self.at = at
         self.record = record
+        self.stamp_us = at * 1000
+        """Greater than that of every earlier block, as a server's clock makes it."""
+
         self.next_id = 1
         self.cursor: Cursor | None = None
         """Where a writer is that wrote every block made so far."""
@@ -45,13 +48,13 @@ class Machinery:
             framer = self._framers.setdefault(connection, Framer(RULES))
             chunks += [(connection, chunk) for chunk in framer.end(ending)]
         table, payload = chunk_table(chunks)
-        block = Block(self.next_id, self.node, self.record, self.at * 1000, RULES, events, table, payload)
+        block = Block(self.next_id, self.node, self.record, self.stamp_us, RULES, events, table, payload)
         self._advance(block.id, block.next_record, later_ms)
         return ParsedBlock.of(block)
 
     def damaged(self, records: int, *, later_ms: int = 20) -> DamagedBlock:
         """One tick whose bytes the journal lost."""
-        block = DamagedBlock(self.next_id, self.node, self.record, records, self.at * 1000)
+        block = DamagedBlock(self.next_id, self.node, self.record, records, self.stamp_us)
         self._advance(block.id, self.record + records, later_ms)
         return block
 
@@ -60,6 +63,7 @@ class Machinery:
         self.next_id = block + 1
         self.record = record
         self.at += later_ms
+        self.stamp_us = max(self.at * 1000, self.stamp_us + 1)
 
 
 def opened(connection: int, peer: str = "10.0.0.7:50123") -> Opened:
