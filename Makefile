@@ -1,17 +1,20 @@
-# make setup | demo | test. Everything lives in .venv; nothing else is touched.
+# make setup | demo | test. Everything lives in .venv; only Cassandra's jars go to the user's cache.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+NODES  ?= 1
 RUN    := $(VENV)/.run-$(shell cat pyproject.toml requirements/run.txt 2>/dev/null | cksum | cut -d' ' -f1)
 TEST   := $(VENV)/.test-$(shell cat pyproject.toml requirements/test.txt 2>/dev/null | cksum | cut -d' ' -f1)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults-long check lock clean
+.PHONY: help setup demo cassandra cassandra-stop test faults-long check lock clean
 
 help:
 	@echo 'make setup   the environment to run Headrace, in $(VENV)'
 	@echo 'make demo    server, 20 simulated machines and pages, on the embedded database'
+	@echo 'make cassandra  a real Cassandra on this machine, kept in data/cassandra (NODES=3: three nodes)'
+	@echo 'make cassandra-stop  stop it; its data stays'
 	@echo 'make test    all checks and tests'
 	@echo 'make faults-long  the fault tests in their long form: 50 kills and more'
 	@echo 'make check   ruff and mypy alone'
@@ -42,6 +45,12 @@ setup: $(RUN)
 
 demo: $(RUN)
 	@exec $(BIN)/headrace demo
+
+cassandra: $(RUN)
+	@exec $(BIN)/python -m devcluster start --nodes $(NODES)
+
+cassandra-stop: $(RUN)
+	@exec $(BIN)/python -m devcluster stop
 
 check: $(TEST)
 	@$(BIN)/ruff check .

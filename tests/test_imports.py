@@ -8,12 +8,24 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ALL = frozenset(
-    {"headrace", "parser", "ingest", "storage", "orders", "mes", "web", "simulator", "benchmarks"}
+    {
+        "headrace",
+        "parser",
+        "ingest",
+        "storage",
+        "orders",
+        "mes",
+        "web",
+        "simulator",
+        "benchmarks",
+        "devcluster",
+    }
 )
 
 ALLOWED = {
     "parser": frozenset[str](),
     "simulator": frozenset[str](),
+    "devcluster": frozenset[str](),
     "storage": frozenset({"parser"}),
     "ingest": frozenset({"parser", "storage"}),
     "orders": frozenset({"parser", "storage"}),

@@ -2,10 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
+import msgspec
 import pytest
 
+from devcluster import Cluster, missing
+from storage.settings import CassandraSettings
 from tests.faults.harness import Server, Settings
+from tests.support.needing import need
 
 MakeServer = Callable[..., Server]
 
@@ -46,3 +51,31 @@ def make_server(tmp_path: Path) -> Iterator[MakeServer]:
 def server(make_server: MakeServer) -> Server:
     """One server with the settings that all tests share, not yet started."""
     return make_server()
+
+
+@pytest.fixture(scope="package")
+def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Cassandra of one node that tests may stop, kill and cut; each uses a keyspace of its own."""
+    need(not missing(), missing())
+    with Cluster(tmp_path_factory.mktemp("cassandra"), port=0, heap_mib=1024) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def tables(one_node: Cluster) -> CassandraSettings:
+    """Tables that nobody has used, on a node that is up."""
+    one_node.start()
+    return tables_on(one_node)
+
+
+def tables_on(cluster: Cluster, **settings: object) -> CassandraSettings:
+    """A keyspace on this cluster that nobody has used."""
+    return msgspec.convert(
+        {
+            "contact_points": cluster.contact_points,
+            "port": cluster.port,
+            "keyspace": f"fault_{uuid4().hex[:12]}",
+            **settings,
+        },
+        CassandraSettings,
+    )

@@ -75,6 +75,11 @@ def check_waiting(journal: Path, tables: Path) -> int:
     with reading(tables) as books:
         cursor = books.execute("SELECT coalesce(max(block), 0) FROM cursors").get
         expected = books.execute("SELECT coalesce(sum(next_record), 0) FROM nodes").get
+    return waiting_behind(journal, cursor, expected)
+
+
+def waiting_behind(journal: Path, cursor: int, expected: int) -> int:
+    """How many records the journal has behind the block `cursor`; they begin with number `expected`."""
     blocks: dict[int, tuple[int, int]] = {}
     for path in journal.glob("*.db"):
         with reading(path) as segment:

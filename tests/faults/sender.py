@@ -1,8 +1,8 @@
 """A machine whose every record carries a running number, and that knows what was acknowledged.
 
 The number stands in spindle_speed_rpm. A sender keeps a window of unacknowledged records open, so it
-loads the server as much as the server takes. When its connection is lost it either goes on with new
-numbers, or sends again whatever was not acknowledged.
+loads the server as much as the server takes, or at a pace of its own. When its connection is lost it either
+goes on with new numbers, or sends again whatever was not acknowledged.
 """
 
 import socket
@@ -24,7 +24,16 @@ def record(device: str, number: int, order: str = "{device},{t},{n},{c},{p},{v}"
 class Sender(threading.Thread):
     """Sends until told to stop; may be pointed at a new port while it looks for the server."""
 
-    def __init__(self, device: str, port: int, *, window: int = 2_000, resends: bool = False) -> None:
+    def __init__(
+        self,
+        device: str,
+        port: int,
+        *,
+        window: int = 2_000,
+        resends: bool = False,
+        per_second: float | None = None,
+    ) -> None:
+        """At most `per_second` records are sent, as fast as they are acknowledged without it."""
         super().__init__(name=device, daemon=True)
         self.device = device
         self.port = port
@@ -32,8 +41,13 @@ class Sender(threading.Thread):
         """How often each number was handed to a socket."""
 
         self.acknowledged: set[int] = set()
+        self.longest_silence_s = 0.0
+        """The longest time that a connection was open and nothing new was acknowledged."""
+
         self._window = window
         self._resends = resends
+        self._rest_s = 0.0 if per_second is None else _PACKET / per_second
+        self._due = 0.0
         self._stopping = threading.Event()
         self._next = 0
 
@@ -74,12 +88,20 @@ class Sender(threading.Thread):
             pass
 
     def _send(self, connection: socket.socket, session: "_Session") -> None:
+        self._wait_until_due()
         numbers = session.again[:_PACKET] or list(range(self._next, self._next + _PACKET))
         session.again = session.again[_PACKET:]
         self._next = max(self._next, numbers[-1] + 1)
         self.sent.update(numbers)
         session.numbers += numbers
         connection.sendall(b"".join(record(self.device, number) for number in numbers))
+
+    def _wait_until_due(self) -> None:
+        """Keep the pace; what was late is made up for, but for no more than a second."""
+        now = time.monotonic()
+        self._due = max(self._due, now - 1.0)
+        time.sleep(max(0.0, self._due - now))
+        self._due += self._rest_s
 
     def _hear(self, connection: socket.socket, session: "_Session") -> bool:
         """Take acknowledgements; False at the end of the stream."""
@@ -89,6 +111,9 @@ class Sender(threading.Thread):
             before, session.acknowledged = session.acknowledged, int(answers[-1].removeprefix(b"ACK,"))
             assert before <= session.acknowledged <= len(session.numbers), "an acknowledgement can't be true"
             self.acknowledged.update(session.numbers[before : session.acknowledged])
+            now = time.monotonic()
+            self.longest_silence_s = max(self.longest_silence_s, now - session.heard)
+            session.heard = now
         return bool(data)
 
     def _unacknowledged(self) -> list[int]:
@@ -105,6 +130,7 @@ class _Session:
         self.numbers: list[int] = []
         self.acknowledged = 0
         self.tail = b""
+        self.heard = time.monotonic()
 
     @property
     def open(self) -> int:

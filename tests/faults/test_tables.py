@@ -14,7 +14,8 @@ from tests.faults.conftest import MakeServer
 from tests.faults.harness import MIB, Server
 from tests.faults.oracle import check_all, check_books, reading, stored_numbers
 from tests.faults.sender import Sender, deliver, record
-from tests.faults.waiting import need, wait_until
+from tests.faults.waiting import wait_until
+from tests.support.needing import need
 
 pytestmark = pytest.mark.fault
 

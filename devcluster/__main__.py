@@ -1,0 +1,5 @@
+"""`python -m devcluster`."""
+
+from devcluster.command import main
+
+main()

@@ -1,0 +1,1 @@
+"""Tests of the Cassandra that is started on this machine."""
