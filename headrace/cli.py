@@ -24,7 +24,7 @@ from headrace.serve import StartOptions, run_server, until_told
 from ingest.errors import IngestError
 from simulator.command import simulate
 from storage.errors import StorageError
-from storage.factory import open_quarantine, open_writer
+from storage.factory import described, open_quarantine, open_writer
 from storage.sqlite.backup import backup
 
 P = ParamSpec("P")
@@ -206,7 +206,7 @@ def db_init(config_path: Path | None) -> None:
     """Make the tables where there are none; doing it twice changes nothing."""
     config = load_config(config_path)
     open_writer(config.storage).close()
-    click.echo(f"{config.storage.sqlite.path}: ready")
+    click.echo(f"{described(config.storage)}: ready")
 
 
 @db.command("backup")
@@ -216,5 +216,10 @@ def db_init(config_path: Path | None) -> None:
 def db_backup(config_path: Path | None, target: Path) -> None:
     """Copy the database to TARGET while the server writes to it."""
     config = load_config(config_path)
+    if config.storage.backend != "sqlite":
+        raise ConfigError(
+            "[storage] backend: only the embedded database is backed up so; for a cluster, take a snapshot of"
+            " each node (nodetool snapshot, see docs/operations.md)"
+        )
     backup(Path(config.storage.sqlite.path), target)
     click.echo(f"{target}: written and checked")

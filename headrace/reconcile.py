@@ -7,8 +7,8 @@ from headrace.config import Config
 from ingest.errors import JournalError
 from ingest.journal.segment import Segment, segment_paths
 from parser.block import DamagedBlockError, from_seq
+from storage.factory import open_books
 from storage.reconcile import Books, Reconciliation, reconcile
-from storage.sqlite.books import SqliteBooks
 
 
 def run(config: Config) -> Reconciliation:
@@ -17,7 +17,7 @@ def run(config: Config) -> Reconciliation:
     Raises:
         StorageError: the tables can't be read.
     """
-    books = SqliteBooks(Path(config.storage.sqlite.path))
+    books = open_books(config.storage)
     try:
         return reconcile(books, waiting=_waiting(config, books))
     finally:

@@ -62,3 +62,9 @@ class IngestMetrics:
         self.store_log_bytes = Gauge(
             "headrace_store_wal_bytes", "Write-ahead log of the tables", ["sink"], registry=r
         )
+        self.store_requests = Counter(
+            "headrace_store_requests", "Requests to the cluster", ["sink", "outcome"], registry=r
+        )
+        self.store_in_flight = Gauge(
+            "headrace_store_in_flight_limit", "Requests that may be under way", ["sink"], registry=r
+        )

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -26,15 +27,15 @@ from ingest.errors import JournalError
 from ingest.journal import JournalReader
 from parser.block import Block
 from parser.parsed import ParsedBlock
-from storage.base import Cursor, DamagedBlock, TableWriter
-from storage.errors import CursorMovedError, StorageError
+from storage.base import Cursor, DamagedBlock, Requests, TableWriter
+from storage.errors import CursorMovedError, DatabaseRestartedError, StorageError
 from storage.factory import open_writer
 from storage.settings import StorageSettings
 
 _BATCH_BYTES: Final = 8 << 20
-_LINGER_S: Final = 0.1
+_LOOK_EVERY_S: Final = 1.0
 _FIRST_REST_S: Final = 0.25
-_LONGEST_REST_S: Final = 5.0
+_LONGEST_REST_S: Final = 2.0
 _PURGE_EVERY_S: Final = 60.0
 _DAY_MS: Final = 86_400_000
 
@@ -54,6 +55,9 @@ class SinkReport(msgspec.Struct, frozen=True, omit_defaults=True):
     block: int
     """Where its cursor is."""
 
+    durable: int = 0
+    """The block up to which nothing can be lost any more; the journal may forget what is behind."""
+
     stamp_us: int = 0
     """Of that block."""
 
@@ -66,6 +70,10 @@ class SinkReport(msgspec.Struct, frozen=True, omit_defaults=True):
     empty: int = 0
     set_aside: int = 0
     damaged: int = 0
+    requests: Requests = Requests()
+    again: tuple[int, int] | None = None
+    """First and last block that it writes again, as a node of the database may have forgotten some."""
+
     gap: tuple[int, int] | None = None
     """First and last block that it needed and the journal has no more."""
 
@@ -113,19 +121,21 @@ class _Batch(NamedTuple):
 class _Sink:
     """One run: from opening the tables to the first error."""
 
-    def __init__(self, task: SinkTask, orders: _Orders, out: BinaryIO) -> None:
+    def __init__(self, task: SinkTask, orders: _Orders, out: BinaryIO, writer: TableWriter) -> None:
         self._task = task
         self._orders = orders
         self._out = out
-        self._writer: TableWriter = open_writer(task.storage)
+        self._writer = writer
         claim = self._writer.claim(task.node, task.journal, adopt=False)
         self._cursor = claim.cursor
-        self._reader = JournalReader(Path(task.folder), claim.next_record if claim.cursor else None)
+        self._reached = claim.reached
+        self._reader = JournalReader(Path(task.folder), claim.cursor_record)
         self._read = claim.cursor.block if claim.cursor else 0
         self._helper = ThreadPoolExecutor(1, "read-ahead")
         self._purged = 0.0
         self._newest_us = 0
-        _report(self._out, SinkReport(self._read))
+        again = (self._read + 1, claim.reached) if claim.reached > self._read else None
+        self._report(SinkReport(self._read, again=again))
 
     def run(self) -> None:
         """Work until it is over."""
@@ -136,11 +146,12 @@ class _Sink:
             if batch.blocks:
                 ahead = self._helper.submit(self._next_batch) if batch.full else None
                 self._write(batch.blocks)
-                self._orders.rest(0 if ahead else begun + _LINGER_S - time.monotonic())
+                self._orders.rest(0 if ahead else begun + self._task.storage.linger_s - time.monotonic())
                 batch = ahead.result() if ahead else self._next_batch()
             else:
                 more = self._purge(0)
-                self._orders.wait_for(self._read + 1, 0 if more else _PURGE_EVERY_S)
+                self._tell_durable()
+                self._orders.wait_for(self._read + 1, 0 if more else _LOOK_EVERY_S)
                 batch = self._next_batch()
 
     def _next_batch(self) -> _Batch:
@@ -153,17 +164,17 @@ class _Sink:
         return _Batch(parsed, full=size >= _BATCH_BYTES)
 
     def close(self) -> None:
-        """Let go of journal and tables."""
+        """Let go of the journal."""
         self._helper.shutdown()
         self._reader.close()
-        self._writer.close()
 
     def _close_gap(self) -> None:
         """Begin at the journal's first block where the next one needed is there no more; say so."""
         first = self._reader.first_block()
         if first is not None and first > self._read + 1:
+            if self._cursor is not None and first > self._reached + 1:
+                self._report(SinkReport(self._read, gap=(self._reached + 1, first - 1)))
             if self._cursor is not None:
-                _report(self._out, SinkReport(self._read, gap=(self._read + 1, first - 1)))
                 self._reader = JournalReader(Path(self._task.folder))
             self._read = first - 1
 
@@ -174,22 +185,31 @@ class _Sink:
         self._newest_us = last.stamp_us
         self._cursor = Cursor(self._task.journal, last.id)
         damaged = sum(isinstance(item, DamagedBlock) for item in blocks)
-        _report(
-            self._out,
+        self._report(
             SinkReport(
                 last.id,
-                last.stamp_us,
-                "",
-                written.stored,
-                written.rejected,
-                written.unkept,
-                written.empty,
-                written.set_aside,
-                damaged,
+                stamp_us=last.stamp_us,
+                stored=written.stored,
+                rejected=written.rejected,
+                unkept=written.unkept,
+                empty=written.empty,
+                set_aside=written.set_aside,
+                damaged=damaged,
                 log_bytes=_log_bytes(self._task.storage),
-            ),
+                requests=self._writer.requests(),
+            )
         )
         self._purge(written.stored)
+
+    def _report(self, report: SinkReport) -> None:
+        """Tell the parent, and how much of it is there for good."""
+        self._durable = self._writer.durable()
+        _report(self._out, msgspec.structs.replace(report, durable=self._durable))
+
+    def _tell_durable(self) -> None:
+        """While nothing comes, what was written becomes durable all the same."""
+        if self._writer.durable() > self._durable and self._cursor is not None:
+            self._report(SinkReport(self._cursor.block))
 
     def _purge(self, stored: int) -> bool:
         """Delete more of what is too old than was stored, as far as there is so much; whether there is.
@@ -217,6 +237,8 @@ def _report(out: BinaryIO, report: SinkReport) -> None:
 
 
 def _log_bytes(storage: StorageSettings) -> int:
+    if storage.backend != "sqlite":
+        return 0
     log = Path(f"{storage.sqlite.path}-wal")
     return log.stat().st_size if log.exists() else 0
 
@@ -249,17 +271,15 @@ def _work(task: SinkTask, orders: _Orders) -> None:
 
 def _run_once(task: SinkTask, orders: _Orders, out: BinaryIO) -> str:
     """Run until it is over or something goes wrong; what went wrong."""
-    sink = None
     try:
-        sink = _Sink(task, orders, out)
-        sink.run()
+        with closing(open_writer(task.storage)) as writer, closing(_Sink(task, orders, out, writer)) as sink:
+            sink.run()
     except CursorMovedError as error:
         return f"another writer was here: {error}"
+    except DatabaseRestartedError:
+        return ""  # nothing to wait for: the next run begins further back
     except (StorageError, JournalError) as error:
         return str(error)
-    finally:
-        if sink is not None:
-            sink.close()
     return ""
 
 

@@ -71,7 +71,7 @@ class Supervisor:
     def __init__(
         self, name: str, task: SinkTask, metrics: IngestMetrics, on_progress: Callable[[int], None]
     ) -> None:
-        """`on_progress` gets the block that the sink has come to, each time it moves."""
+        """`on_progress` gets the block up to which nothing of the sink can be lost any more."""
         self._name = name
         self._task = task
         self._metrics = metrics
@@ -184,14 +184,17 @@ class Supervisor:
             _log.error("journal_gap", sink=self._name, first=report.gap[0], last=report.gap[1])
         if report.damaged:
             _log.error("damaged_blocks", sink=self._name, blocks=report.damaged, records=report.set_aside)
+        if report.again is not None:
+            _log.info("written_again", sink=self._name, first=report.again[0], last=report.again[1])
         self._count(report)
-        if report.block > self._block or report.block == 0:
+        if report.block > self._block or report.block == 0 or report.again is not None:
             self._block = report.block
             self._stamp_us = max(self._stamp_us, report.stamp_us)
             while self._noted and self._noted[0].block <= report.block:
                 self._noted.popleft()
-            self._on_progress(report.block)
             self._moved.set()
+        if report.durable:
+            self._on_progress(report.durable)
 
     def _count(self, report: SinkReport) -> None:
         metrics, name = self._metrics, self._name
@@ -204,3 +207,6 @@ class Supervisor:
         metrics.damaged.labels(name).inc(report.damaged)
         metrics.gaps.labels(name).inc(report.gap is not None)
         metrics.store_log_bytes.labels(name).set(report.log_bytes)
+        for outcome in ("confirmed", "repeated", "refused"):
+            metrics.store_requests.labels(name, outcome).inc(getattr(report.requests, outcome))
+        metrics.store_in_flight.labels(name).set(report.requests.limit)

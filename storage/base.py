@@ -116,6 +116,13 @@ class Claim(msgspec.Struct, frozen=True):
     next_record: int
     """Above every record number of the node that the tables know; 0 for a new node."""
 
+    cursor_record: int | None = None
+    """The number of the first record behind the cursor; None where there is no cursor."""
+
+    reached: int = 0
+    """The block that the writer had come to, where the database may have forgotten some of what came
+    behind the cursor: the blocks from the cursor to there are written again, as far as they still exist."""
+
 
 class Position(NamedTuple):
     """A place in a device's history, for paging."""
@@ -146,6 +153,18 @@ class Written(msgspec.Struct, frozen=True):
     set_aside: int
 
 
+class Requests(msgspec.Struct, frozen=True):
+    """What a writer asked of its database since the last look; zeros for an embedded one."""
+
+    confirmed: int = 0
+    repeated: int = 0
+    """Sent again, as they failed or nobody knows what became of them."""
+
+    refused: int = 0
+    limit: int = 0
+    """How many may be under way at the moment."""
+
+
 class TableWriter(Protocol):
     """The writing side of a store, for one node."""
 
@@ -169,6 +188,20 @@ class TableWriter(Protocol):
             NodeClaimedError: the node was not claimed, or for another journal since; nothing was written.
             StorageError: nothing was written; `retriable` says whether to try the same again.
         """
+        ...
+
+    def durable(self) -> int:
+        """The block up to which no crash of the database can take anything back.
+
+        The journal keeps what is behind it. It may rise without a write.
+
+        Raises:
+            DatabaseRestartedError: the database may have forgotten some of what was written behind it.
+        """
+        ...
+
+    def requests(self) -> Requests:
+        """What was asked of the database since the last call."""
         ...
 
     def purge(self, before: int) -> int:

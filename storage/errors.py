@@ -38,6 +38,12 @@ class CursorMovedError(StorageError):
     """Somebody else has written what this writer was about to write."""
 
 
+class DatabaseRestartedError(StorageError):
+    """A node of the database started anew; what it may have forgotten is written again."""
+
+    retriable = True
+
+
 class StoreSlowError(StorageError):
     """The answer did not come before the deadline of a read; asking for less helps, or trying later."""
 

@@ -76,6 +76,10 @@ class Books(Protocol):
         """All about one minute; None if it may be purged in part."""
         ...
 
+    def close(self) -> None:
+        """Let go of the database."""
+        ...
+
 
 class Reconciliation(msgspec.Struct, frozen=True):
     """The outcome: totals over what was not purged, and what does not add up."""

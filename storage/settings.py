@@ -1,10 +1,11 @@
 """`[storage]`: where rows are kept, for how long, and how many rejects are kept whole."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
+_SQLITE_LINGER_S: Final = 0.1
 
 
 class SqliteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -12,6 +13,60 @@ class SqliteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     path: Annotated[str, msgspec.Meta(min_length=1)] = "data/headrace.db"
     """Its file; `-wal` and `-shm` lie beside it while it is open."""
+
+
+class CassandraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[storage.cassandra]`: a cluster. The password comes from `HEADRACE_CASSANDRA_PASSWORD`."""
+
+    contact_points: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] = ("127.0.0.1",)
+    """Some of its nodes; the others are found through them."""
+
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 9042
+    """Of the native protocol, on every node."""
+
+    keyspace: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,47}$")] = "headrace"
+    """Where the tables are; made where there is none."""
+
+    local_datacenter: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """The datacenter to talk to; without it that of the first contact point."""
+
+    replication_factor: Annotated[int, msgspec.Meta(ge=1, le=9)] = 1
+    """Copies of each row, in each datacenter; used when the keyspace is made."""
+
+    consistency: Literal["ONE", "LOCAL_ONE", "QUORUM", "LOCAL_QUORUM", "EACH_QUORUM", "ALL"] = "LOCAL_QUORUM"
+    """How many copies have to confirm a write, and to be asked by a read."""
+
+    bucket_hours: Annotated[int, msgspec.Meta(ge=1, le=168)] = 1
+    """How many hours of a machine are one partition; fixed when the tables are made."""
+
+    username: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """Who to log in as; without it nobody logs in."""
+
+    tls_ca: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """The authority that signed the nodes' certificates; with it all connections are TLS."""
+
+    tls_cert: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """Our own certificate, where the nodes ask for one."""
+
+    tls_key: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    """Its key."""
+
+    linger_ms: Annotated[float, msgspec.Meta(ge=0, le=10_000)] = 500.0
+    """How long rows wait for others, so that batches are fat; they are in the journal already."""
+
+    max_in_flight: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64
+    """Requests under way at one time, at most; how many there are follows what the cluster can take."""
+
+    def __post_init__(self) -> None:
+        """Refuse half an identity.
+
+        Raises:
+            ValueError: the message begins with the key.
+        """
+        if (self.tls_cert is None) is not (self.tls_key is None):
+            raise ValueError("tls_cert: comes with tls_key, or neither is set")
+        if self.tls_cert is not None and self.tls_ca is None:
+            raise ValueError("tls_cert: needs tls_ca; without it there is no TLS")
 
 
 class RejectQuota(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,7 +88,7 @@ class RejectQuota(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[storage]`: which database, and what is kept in it."""
 
-    backend: Literal["sqlite"] = "sqlite"
+    backend: Literal["sqlite", "cassandra"] = "sqlite"
     """Which kind of database."""
 
     keep_days: Annotated[float, msgspec.Meta(gt=0)] | None = None
@@ -41,4 +96,11 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     sqlite: SqliteSettings = SqliteSettings()
 
+    cassandra: CassandraSettings = CassandraSettings()
+
     rejects: RejectQuota = RejectQuota()
+
+    @property
+    def linger_s(self) -> float:
+        """How long a sink that keeps up waits for more before it writes."""
+        return self.cassandra.linger_ms / 1000 if self.backend == "cassandra" else _SQLITE_LINGER_S

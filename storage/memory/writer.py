@@ -7,7 +7,17 @@ from msgspec.structs import replace
 
 from parser.block import Block, Closed, Opened, Started, from_seq
 from parser.parsed import ParsedBlock
-from storage.base import SERVER_LOST, Claim, Cursor, DamagedBlock, Reading, Rejected, Written, minute_of
+from storage.base import (
+    SERVER_LOST,
+    Claim,
+    Cursor,
+    DamagedBlock,
+    Reading,
+    Rejected,
+    Requests,
+    Written,
+    minute_of,
+)
 from storage.errors import CursorMovedError, NodeClaimedError
 from storage.memory.tables import MemoryTables
 from storage.settings import RejectQuota
@@ -23,6 +33,7 @@ class MemoryTableWriter:
         self._tables = tables
         self._quota = quota or RejectQuota()
         self._node: int | None = None
+        self._durable = 0
 
     def claim(self, node: int, journal: str, *, adopt: bool) -> Claim:
         """Take the node for a journal; see `TableWriter`."""
@@ -31,7 +42,12 @@ class MemoryTableWriter:
             raise NodeClaimedError(f"node {node} belongs to journal {owner}, not to {journal}")
         self._tables.owners[node] = journal
         self._node = node
-        return Claim(self._tables.cursors.get((node, journal)), self._tables.next_records.get(node, 0))
+        cursor, next_record = (
+            self._tables.cursors.get((node, journal)),
+            self._tables.next_records.get(node, 0),
+        )
+        self._durable = cursor.block if cursor else 0
+        return Claim(cursor, next_record, next_record if cursor else None, self._durable)
 
     def write(
         self, cursor: Cursor | None, blocks: Sequence[ParsedBlock | DamagedBlock], journal: str
@@ -47,7 +63,16 @@ class MemoryTableWriter:
             total = _sum(total, self._write(block))
             number = block.id if isinstance(block, DamagedBlock) else block.block.id
             self._tables.cursors[node, journal] = Cursor(journal, number)
+            self._durable = number
         return total
+
+    def durable(self) -> int:
+        """Nothing outlives the process; see `TableWriter`."""
+        return self._durable
+
+    def requests(self) -> Requests:
+        """None: nothing is asked over a network; see `TableWriter`."""
+        return Requests()
 
     def purge(self, before: int) -> int:
         """Delete everything older in one step; see `TableWriter`."""

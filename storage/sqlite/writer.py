@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from parser.parsed import ParsedBlock
-from storage.base import Claim, Cursor, DamagedBlock, Written, minute_of
+from storage.base import Claim, Cursor, DamagedBlock, Requests, Written, minute_of
 from storage.errors import CursorMovedError, NodeClaimedError
 from storage.rows import Rows
 from storage.settings import RejectQuota
@@ -36,6 +36,7 @@ class SqliteTableWriter:
         self._connection = open_for_writing(path)
         self._purge = Purge(self._connection)
         self._node: int | None = None
+        self._durable = 0
 
     def claim(self, node: int, journal: str, *, adopt: bool) -> Claim:
         """Take the node for a journal; see `TableWriter`."""
@@ -51,9 +52,10 @@ class SqliteTableWriter:
                 " ON CONFLICT (node) DO UPDATE SET journal = excluded.journal RETURNING next_record",
                 (node, journal),
             ).get
-            claim = Claim(self._cursor(node, journal), next_record)
+            cursor = self._cursor(node, journal)
         self._node = node
-        return claim
+        self._durable = cursor.block if cursor else 0
+        return Claim(cursor, next_record, next_record if cursor else None, self._durable)
 
     def write(
         self, cursor: Cursor | None, blocks: Sequence[ParsedBlock | DamagedBlock], journal: str
@@ -61,7 +63,18 @@ class SqliteTableWriter:
         """Write the blocks and move the cursor, all at once; see `TableWriter`."""
         with transaction(self._connection, self._path):
             self._move_cursor(cursor, blocks, journal)
-            return self._write(blocks)
+            written = self._write(blocks)
+        if blocks:
+            self._durable = _id_of(blocks[-1])
+        return written
+
+    def durable(self) -> int:
+        """The last block that was written: its commit was synced; see `TableWriter`."""
+        return self._durable
+
+    def requests(self) -> Requests:
+        """None: nothing is asked over a network; see `TableWriter`."""
+        return Requests()
 
     def purge(self, before: int) -> int:
         """Delete a small step of what is old; see `TableWriter`."""

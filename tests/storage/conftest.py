@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.settings import RejectQuota
-from tests.storage.stores import STORES, Store
+from storage.settings import CassandraSettings, RejectQuota
+from tests.storage.stores import EMBEDDED, CassandraStore, Store
+from tests.support.cassandra import Cassandra
 
 
 @pytest.fixture
@@ -14,7 +15,18 @@ def quota() -> RejectQuota:
     return RejectQuota(per_connection=4, per_minute=6, rows=9)
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=[*EMBEDDED, pytest.param("cassandra", marks=pytest.mark.cassandra)])
 def store(request: pytest.FixtureRequest, tmp_path: Path, quota: RejectQuota) -> Store:
     """An empty store of each kind."""
-    return STORES[request.param](tmp_path, quota)
+    if request.param == "cassandra":
+        settings: CassandraSettings = request.getfixturevalue("cassandra_settings")
+        return CassandraStore(tmp_path, quota, settings)
+    return EMBEDDED[request.param](tmp_path, quota)
+
+
+@pytest.fixture(scope="session")
+def cassandra_settings(cassandra: Cassandra) -> CassandraSettings:
+    """A keyspace of its own on the cluster that all tests share."""
+    return CassandraSettings(
+        contact_points=tuple(cassandra.contact_points), port=cassandra.port, keyspace=cassandra.keyspace()
+    )

@@ -5,8 +5,16 @@ from pathlib import Path
 from typing import Protocol
 
 from storage.base import Quarantine, ReadingStore, TableWriter
+from storage.cassandra.connect import Connected, create_tables
+from storage.cassandra.counting import CassandraBooks
+from storage.cassandra.quarantine import CassandraQuarantine
+from storage.cassandra.reader import CassandraReadingStore
+from storage.cassandra.schema import TABLES
+from storage.cassandra.writer import CassandraTableWriter
 from storage.memory import MemoryQuarantine, MemoryReadingStore, MemoryTables, MemoryTableWriter
-from storage.settings import RejectQuota
+from storage.reconcile import Books
+from storage.settings import CassandraSettings, RejectQuota
+from storage.sqlite.books import SqliteBooks
 from storage.sqlite.quarantine import SqliteQuarantine
 from storage.sqlite.reader import SqliteReadingStore
 from storage.sqlite.writer import SqliteTableWriter
@@ -25,6 +33,14 @@ class Store(Protocol):
 
     def quarantine(self) -> Quarantine:
         """Open the quarantine."""
+        ...
+
+
+class CheckedStore(Store, Protocol):
+    """One whose rows can be counted and held against its books."""
+
+    def books(self) -> Books:
+        """Open the books."""
         ...
 
 
@@ -67,5 +83,41 @@ class SqliteStore:
         """Open the quarantine."""
         return SqliteQuarantine(self.path)
 
+    def books(self) -> Books:
+        """Open the books."""
+        return SqliteBooks(self.path)
 
-STORES: dict[str, Callable[[Path, RejectQuota], Store]] = {"memory": MemoryStore, "sqlite": SqliteStore}
+
+class CassandraStore:
+    """Tables on a cluster, emptied for each test."""
+
+    def __init__(self, _folder: Path, quota: RejectQuota, settings: CassandraSettings) -> None:
+        self.settings = settings
+        self._quota = quota
+        self._empty()
+
+    def writer(self) -> CassandraTableWriter:
+        """Open the writing side."""
+        return CassandraTableWriter(self.settings, self._quota, recount_s=0.0)
+
+    def reader(self) -> ReadingStore:
+        """Open the reading side."""
+        return CassandraReadingStore(self.settings)
+
+    def quarantine(self) -> Quarantine:
+        """Open the quarantine."""
+        return CassandraQuarantine(self.settings)
+
+    def books(self) -> Books:
+        """Open the books."""
+        return CassandraBooks(self.settings)
+
+    def _empty(self) -> None:
+        connected = Connected(self.settings)
+        create_tables(connected, None)
+        for table in TABLES:
+            connected.execute(f"TRUNCATE {table}")
+        connected.close()
+
+
+EMBEDDED: dict[str, Callable[[Path, RejectQuota], Store]] = {"memory": MemoryStore, "sqlite": SqliteStore}

@@ -8,26 +8,29 @@ import asyncio
 import copy
 import shutil
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
+from uuid import UUID
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from parser.framing import Ending
 from parser.parsed import ParsedBlock
 from parser.verdicts import Accepted
-from storage.base import MINUTE_MS, Connection, DamagedBlock, Reading, ReadingStore, Rejected
-from storage.errors import CursorMovedError, NodeClaimedError, StorageError
+from storage.base import MINUTE_MS, Connection, Cursor, DamagedBlock, Reading, ReadingStore, Rejected
+from storage.cassandra.connect import Connected
+from storage.cassandra.writer import CassandraTableWriter
+from storage.errors import CursorMovedError, NodeClaimedError, StorageError, StoreUnavailableError
 from storage.reconcile import reconcile
-from storage.settings import RejectQuota
-from storage.sqlite.books import SqliteBooks
+from storage.settings import CassandraSettings, RejectQuota
 from tests.storage.building import STARTED, Machinery, closed, opened, record
-from tests.storage.stores import MemoryStore, SqliteStore
+from tests.storage.stores import CassandraStore, CheckedStore, MemoryStore, SqliteStore
 
 T = TypeVar("T")
 
@@ -57,18 +60,25 @@ ticks = st.fixed_dictionaries(
 class Lives(RuleBasedStateMachine):
     """The same calls to both stores; after each the tables must agree."""
 
+    def open_store(self, folder: Path, quota: RejectQuota) -> CheckedStore:
+        """The store that is held against the reference, empty."""
+        raise NotImplementedError
+
     @initialize()
     def begin(self) -> None:
         """Start with empty tables and one node."""
         self.folder = Path(tempfile.mkdtemp())
         quota = RejectQuota(per_connection=3, per_minute=5, rows=8)
         self.model = MemoryStore(self.folder, quota)
-        self.store = SqliteStore(self.folder, quota)
+        self.store = self.open_store(self.folder, quota)
         self.writers = [self.model.writer(), self.store.writer()]
         self.readers = [self.model.reader(), self.store.reader()]
         self.runner = asyncio.Runner()
         self.machinery = Machinery()
         self.journals = 1
+        self.written: list[ParsedBlock | DamagedBlock] = []
+        """Of the present journal."""
+
         self.alive = [1, 2]
         self.connections = 2
         for writer in self.writers:
@@ -78,39 +88,28 @@ class Lives(RuleBasedStateMachine):
     def write(self, calls: list[dict[str, Any]]) -> None:
         """Blocks are written, several at once, and both count them alike."""
         cursor = self.machinery.cursor
-        blocks = [self._tick(**call) for call in calls]
-        one, other = (writer.write(cursor, blocks, self.machinery.journal) for writer in self.writers)
-        assert one == other
+        self._write(cursor, [self._tick(**call) for call in calls])
 
     @rule(lost=st.integers(0, 5), tick=ticks)
     def write_around_damage(self, lost: int, tick: dict[str, Any]) -> None:
         """A block that the journal could not read takes its numbers with it."""
         cursor = self.machinery.cursor
-        blocks: list[ParsedBlock | DamagedBlock] = [self.machinery.damaged(lost), self._tick(**tick)]
+        self._write(cursor, [self.machinery.damaged(lost), self._tick(**tick)])
+
+    def _write(self, cursor: Cursor | None, blocks: Sequence[ParsedBlock | DamagedBlock]) -> None:
         one, other = (writer.write(cursor, blocks, self.machinery.journal) for writer in self.writers)
         assert one == other
+        self.written += blocks
 
     @rule(tick=ticks)
     def replay(self, tick: dict[str, Any]) -> None:
         """A block that is there already changes nothing."""
         before = self.machinery.cursor
         block = self._tick(**tick)
+        self._write(before, [block])
         for writer in self.writers:
-            writer.write(before, [block], self.machinery.journal)
             with pytest.raises(CursorMovedError):
                 writer.write(before, [block], self.machinery.journal)
-
-    @rule(tick=ticks)
-    def fail_half_way(self, tick: dict[str, Any]) -> None:
-        """A row that the tables refuse takes back all that was written with it."""
-        lives = self.machinery, self.alive, self.connections
-        self.machinery, self.alive = copy.deepcopy(self.machinery), list(self.alive)
-        cursor = self.machinery.cursor
-        blocks = [self._tick(**tick), self.machinery.block([(1, b"#" + record("E0001"))])]
-        blocks[1].columns.values[:] = np.nan
-        with pytest.raises(StorageError):
-            self.writers[1].write(cursor, blocks, self.machinery.journal)
-        self.machinery, self.alive, self.connections = lives
 
     @rule()
     def reopen(self) -> None:
@@ -135,10 +134,12 @@ class Lives(RuleBasedStateMachine):
         one, other = (writer.claim(node, journal, adopt=True) for writer in self.writers)
         assert one == other
         assert one.cursor is None
+        stamp_us = self.machinery.stamp_us
         self.machinery = Machinery(
             node=node, journal=journal, at=self.machinery.at, record=max(one.next_record, 0)
         )
-        self.alive = []
+        self.machinery.stamp_us = stamp_us
+        self.alive, self.written = [], []
 
     @rule(back=st.integers(0, 5 * MINUTE_MS))
     def purge(self, back: int) -> None:
@@ -168,7 +169,7 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def the_books_add_up(self) -> None:
         """Counting the rows finds what the ledger says, whatever was purged or accepted."""
-        books = SqliteBooks(self.store.path)
+        books = self.store.books()
         assert reconcile(books, waiting=None).findings == []
         books.close()
 
@@ -226,5 +227,94 @@ async def _everything(
     return [*devices, *ledger], await reader.connections(limit=9_999), rejects, history
 
 
-TestLives = Lives.TestCase
-TestLives.settings = settings(max_examples=40, stateful_step_count=25)
+class SqliteLives(Lives):
+    """The embedded database."""
+
+    def open_store(self, folder: Path, quota: RejectQuota) -> SqliteStore:
+        """An empty file."""
+        return SqliteStore(folder, quota)
+
+    @rule(tick=ticks)
+    def fail_half_way(self, tick: dict[str, Any]) -> None:
+        """A row that the tables refuse takes back all that was written with it."""
+        lives = self.machinery, self.alive, self.connections
+        self.machinery, self.alive = copy.deepcopy(self.machinery), list(self.alive)
+        cursor = self.machinery.cursor
+        blocks = [self._tick(**tick), self.machinery.block([(1, b"#" + record("E0001"))])]
+        blocks[1].columns.values[:] = np.nan
+        with pytest.raises(StorageError):
+            self.writers[1].write(cursor, blocks, self.machinery.journal)
+        self.machinery, self.alive, self.connections = lives
+
+
+class CassandraLives(Lives):
+    """A cluster: writes break off anywhere, and nodes forget."""
+
+    settings: CassandraSettings
+
+    def open_store(self, folder: Path, quota: RejectQuota) -> CassandraStore:
+        """An empty keyspace; what its nodes say of their starts is ours to say."""
+        self.starts = 0
+
+        def pretended(connected: Connected) -> dict[UUID, int]:
+            return {host: started + self.starts for host, started in generations(connected).items()}
+
+        self.pretence = patch.object(Connected, "generations", pretended)
+        self.pretence.start()
+        return CassandraStore(folder, quota, self.settings)
+
+    @rule(calls=st.lists(ticks, min_size=2, max_size=3), apart=st.booleans())
+    def break_off(self, calls: list[dict[str, Any]], *, apart: bool) -> None:
+        """All was written but the cursor; the same blocks come again, together or one by one."""
+        cursor = self.machinery.cursor
+        blocks = [self._tick(**call) for call in calls]
+        writer = self.writers[1]
+        assert isinstance(writer, CassandraTableWriter)
+        gone = StoreUnavailableError("gone")
+        with patch.object(writer._claims, "move", side_effect=gone), pytest.raises(StoreUnavailableError):
+            writer.write(cursor, blocks, self.machinery.journal)
+        if not apart:
+            self._write(cursor, blocks)
+            return
+        for block in blocks:
+            self._write(cursor, [block])
+            cursor = Cursor(self.machinery.journal, block.block.id)
+
+    @rule(at_once=st.booleans())
+    def go_back(self, *, at_once: bool) -> None:
+        """A node of the cluster started anew: everything that is not durable is written again."""
+        self.starts += 1
+        writer, journal = self.writers[1], self.machinery.journal
+        claim = writer.claim(self.machinery.node, journal, adopt=False)
+        assert claim.cursor is None
+        assert claim.reached == len(self.written)
+        if at_once and self.written:
+            writer.write(None, self.written, journal)
+        cursor = None
+        for number, block in enumerate([] if at_once else self.written, 1):
+            writer.write(cursor, [block], journal)
+            cursor = Cursor(journal, number)
+
+    def teardown(self) -> None:
+        """The nodes say again when they were started."""
+        super().teardown()
+        self.pretence.stop()
+
+
+generations = Connected.generations
+
+TestSqliteLives = SqliteLives.TestCase
+TestSqliteLives.settings = settings(max_examples=40, stateful_step_count=25)
+
+
+@pytest.mark.cassandra
+@pytest.mark.timeout(600)
+def test_cassandra_lives(cassandra_settings: CassandraSettings) -> None:
+    """The same on a cluster; fewer lives, as each step asks it some hundred times."""
+    CassandraLives.settings = cassandra_settings
+    run_state_machine_as_test(
+        CassandraLives,
+        settings=settings(
+            max_examples=6, stateful_step_count=12, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+        ),
+    )

@@ -281,7 +281,7 @@ async def test_a_node_belongs_to_one_journal(store: Store, writer: TableWriter) 
         writer.write(machinery.cursor, [machinery.block()], JOURNAL)
     new = Machinery(journal="journal-b", record=19)
     other.write(None, [new.block([(1, record("E0001"))])], "journal-b")
-    assert other.claim(3, "journal-b", adopt=False) == Claim(Cursor("journal-b", 1), 20)
+    assert other.claim(3, "journal-b", adopt=False) == Claim(Cursor("journal-b", 1), 20, 20, 1)
     other.close()
 
 
@@ -313,7 +313,9 @@ async def test_purging_forgets_whole_minutes(writer: TableWriter, reader: Readin
     assert [row.connection for row in await reader.rejects(limit=99)] == [5, 4]
     assert [row.connection for row in await reader.connections(limit=99)] == [5, 4]
     assert [row.minute for row in await reader.ledger(0, EVER)] == [edge]
-    assert writer.claim(3, JOURNAL, adopt=False) == Claim(machinery.cursor, machinery.record)
+    assert writer.claim(3, JOURNAL, adopt=False) == Claim(
+        machinery.cursor, machinery.record, machinery.record, machinery.next_id - 1
+    )
 
 
 async def test_a_reject_that_is_accepted_becomes_a_row(

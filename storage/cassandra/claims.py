@@ -1,0 +1,248 @@
+"""A node's claim and its cursor: the one place where writers are held apart, by compare-and-set.
+
+All that decides lies in one partition of `nodes`: who owns the node, and for each journal how far its
+rows are in the tables (`block`), and how far they are there for good (`durable_block`). With a commit log
+that is synced every ten seconds a single node can forget what it has confirmed, so a cursor becomes
+durable when it has stood for two such periods and no node was started anew meanwhile. The nodes'
+generations are kept beside the cursor, so a restart is also noticed when it happened while nobody wrote.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from cassandra import OperationTimedOut, WriteTimeout
+
+from storage.base import Claim, Cursor
+from storage.cassandra.connect import Connected, serial_consistency, shown, translated
+from storage.errors import (
+    CursorMovedError,
+    DatabaseRestartedError,
+    NodeClaimedError,
+    StoreSlowError,
+    StoreUnavailableError,
+)
+
+_READ: Final = """SELECT journal, owner, next_record, generations, block, record, durable_block,
+    durable_record FROM nodes WHERE node = ?"""
+_TAKE: Final = "UPDATE nodes SET owner = ?, generations = ? WHERE node = ? IF owner = ?"
+_GO_BACK: Final = """UPDATE nodes SET block = ?, record = ?, generations = ?
+    WHERE node = ? AND journal = ? IF owner = ? AND block = ?"""
+_MOVE: Final = """UPDATE nodes SET block = ?, record = ?, next_record = ?, durable_block = ?,
+    durable_record = ?, generations = ? WHERE node = ? AND journal = ? IF owner = ? AND block = ?"""
+_PERIOD: Final = (
+    "SELECT name, value FROM system_views.settings WHERE name IN ('commitlog_sync', 'commitlog_sync_period')"
+)
+
+_USUAL_PERIOD_S: Final = 10.0
+_TRIES: Final = 3
+
+
+class Place(NamedTuple):
+    """A block and the number of the first record behind it."""
+
+    block: int
+    record: int
+
+
+_NOWHERE: Final = Place(0, 0)
+
+
+class _State(NamedTuple):
+    """What a node's partition says of one journal."""
+
+    owner: str | None
+    next_record: int
+    generations: dict[UUID, int]
+    cursor: Place | None
+    durable: Place
+
+
+class _Stood(NamedTuple):
+    """A cursor, and since when it stands."""
+
+    place: Place
+    since: float
+
+
+class Claims:
+    """The claim of one node for one journal."""
+
+    def __init__(self, connected: Connected, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._connected = connected
+        self._now = now
+        self._wait_s = 2 * sync_period_s(connected)
+        self._node: int | None = None
+        self._journal = ""
+        self._next_record = 0
+        self._generations: dict[UUID, int] = {}
+        self._durable = _NOWHERE
+        self._standing: deque[_Stood] = deque()
+
+    @property
+    def node(self) -> int:
+        """The node that is claimed.
+
+        Raises:
+            NodeClaimedError: none is.
+        """
+        if self._node is None:
+            raise NodeClaimedError(f"{shown(self._connected.settings)}: no node was claimed")
+        return self._node
+
+    def claim(self, node: int, journal: str, *, adopt: bool) -> Claim:
+        """Take the node; where one of the cluster started anew, the cursor goes back to what is durable."""
+        state = self._read(node, journal)
+        if state.owner not in (None, journal) and not adopt:
+            raise NodeClaimedError(
+                f"{shown(self._connected.settings)}: node {node} belongs to journal {state.owner}, not to"
+                f" {journal}; give this server another ingest.node_id, or adopt the node if that journal is"
+                " lost"
+            )
+        found = self._connected.generations()
+        if state.owner != journal and not compare_and_set(
+            self._connected, _TAKE, journal, found, node, state.owner
+        ):
+            raise NodeClaimedError(
+                f"{shown(self._connected.settings)}: node {node} is being claimed by another"
+            )
+        reached = state.cursor or _NOWHERE
+        cursor = state.cursor
+        if cursor is not None and restarted(state.generations, found):
+            cursor = state.durable
+            self._change(_GO_BACK, *cursor, found, node, journal, journal, reached.block)
+        self._node, self._journal, self._next_record = node, journal, state.next_record
+        self._generations, self._durable = state.generations | found, state.durable
+        self._standing.clear()
+        if cursor is not None:
+            self._standing.append(_Stood(cursor, self._now()))
+        return Claim(
+            None if cursor is None or not cursor.block else Cursor(journal, cursor.block),
+            state.next_record,
+            None if cursor is None or not cursor.block else cursor.record,
+            reached.block,
+        )
+
+    def check(self, cursor: Cursor | None, journal: str) -> None:
+        """See that the node is ours and its cursor where the writer thinks."""
+        state = self._read(self.node, journal)
+        name = shown(self._connected.settings)
+        if state.owner != journal:
+            raise NodeClaimedError(
+                f"{name}: node {self.node} belongs to journal {state.owner}, not {journal}"
+            )
+        found = state.cursor.block if state.cursor is not None else 0
+        if found != (cursor.block if cursor is not None else 0):
+            raise CursorMovedError(f"{name}: node {self.node} is at block {found}, not at {cursor}")
+
+    def move(self, cursor: Cursor | None, place: Place) -> None:
+        """Move the cursor from there to here, when all rows up to here were confirmed.
+
+        Raises:
+            DatabaseRestartedError: a node may have forgotten some of them.
+            CursorMovedError: somebody else has moved it.
+        """
+        self._check_generations()
+        self._advance_durable()
+        next_record = max(self._next_record, place.record)
+        before = None if cursor is None else cursor.block
+        if before is None and self._read(self.node, self._journal).cursor is not None:
+            before = 0
+        self._change(
+            _MOVE,
+            *place,
+            next_record,
+            *self._durable,
+            self._generations,
+            self.node,
+            self._journal,
+            self._journal,
+            before,
+        )
+        self._next_record = next_record
+        self._standing.append(_Stood(place, self._now()))
+
+    def durable(self) -> int:
+        """The block up to which everything is there for good; may rise with time alone."""
+        if self._standing and self._standing[0].since + self._wait_s <= self._now():
+            self._check_generations()
+            self._advance_durable()
+        return self._durable.block
+
+    def _advance_durable(self) -> None:
+        while self._standing and self._standing[0].since + self._wait_s <= self._now():
+            self._durable = max(self._durable, self._standing.popleft().place)
+
+    def _check_generations(self) -> None:
+        found = self._connected.generations()
+        if restarted(self._generations, found):
+            raise DatabaseRestartedError(
+                f"{shown(self._connected.settings)}: a node started anew; what it may have forgotten"
+                " is written again"
+            )
+        self._generations |= found
+
+    def _read(self, node: int, journal: str) -> _State:
+        statement = self._connected.bound(_READ, node)
+        statement.consistency_level = serial_consistency(self._connected.settings)
+        with translated(self._connected.settings):
+            rows = list(self._connected.session.execute(statement))
+        owner, next_record, generations = rows[0][1:4] if rows else (None, None, None)
+        places = next((row[4:] for row in rows if row[0] == journal and row[4] is not None), None)
+        return _State(
+            owner,
+            next_record or 0,
+            dict(generations or {}),
+            None if places is None else Place(places[0], places[1]),
+            _NOWHERE if places is None or places[2] is None else Place(places[2], places[3]),
+        )
+
+    def _change(self, cql: str, *values: Any) -> None:
+        """Compare and set, with the block wanted first and the one expected last."""
+        if compare_and_set(self._connected, cql, *values):
+            return
+        state = self._read(self.node if self._node is not None else values[-4], values[-3])
+        if state.owner == values[-2] and state.cursor is not None and state.cursor.block == values[0]:
+            return  # an earlier try went through, although nobody heard of it
+        if state.owner != values[-2]:
+            raise NodeClaimedError(
+                f"{shown(self._connected.settings)}: node {values[-4]} belongs to journal {state.owner}"
+            )
+        raise CursorMovedError(
+            f"{shown(self._connected.settings)}: somebody moved the cursor to {state.cursor}"
+        )
+
+
+def compare_and_set(connected: Connected, cql: str, *values: Any) -> bool:
+    """Whether a conditional update was applied, as far as is known."""
+    for _ in range(_TRIES):
+        try:
+            with translated(connected.settings):
+                row = connected.session.execute(connected.bound(cql, *values)).one()
+        except (StoreUnavailableError, StoreSlowError) as error:
+            if not isinstance(error.__cause__, WriteTimeout | OperationTimedOut):
+                raise
+            continue  # it may have been applied: then the next try is not, and the caller looks
+        return bool(row[0])
+    raise StoreUnavailableError(f"{shown(connected.settings)}: compare-and-set finds no majority")
+
+
+def restarted(known: dict[UUID, int], found: dict[UUID, int]) -> bool:
+    """Whether a node of these was started since it was known."""
+    return any(known.get(host, generation) != generation for host, generation in found.items())
+
+
+def sync_period_s(connected: Connected) -> float:
+    """How long the cluster may keep a confirmed write in memory only."""
+    try:
+        found = dict(connected.execute(_PERIOD))
+    except StoreUnavailableError:
+        return _USUAL_PERIOD_S
+    except Exception:  # noqa: BLE001  # whoever may not look waits for the usual time
+        return _USUAL_PERIOD_S
+    if found.get("commitlog_sync") != "periodic":
+        return 0.0
+    text = str(found.get("commitlog_sync_period", ""))
+    return float(text.removesuffix("ms")) / 1000 if text.endswith("ms") else _USUAL_PERIOD_S

@@ -1,0 +1,362 @@
+"""Opening a cluster, and what its errors mean to a store.
+
+Protocol version 4: version 5 checks each segment of a frame once more, and did 105 000 rows/s where
+version 4 did 131 000. The driver's reactor is libev: its own wheel brings it, and the others are several
+times slower. The driver never tries anything again by itself: what an unknown outcome means is our
+business.
+"""
+
+import logging
+import os
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, cast
+from uuid import UUID
+
+from cassandra import (
+    AuthenticationFailed,
+    DriverException,
+    OperationTimedOut,
+    RequestExecutionException,
+    RequestValidationException,
+    Unauthorized,
+)
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import (
+    EXEC_PROFILE_DEFAULT,
+    Cluster,
+    ExecutionProfile,
+    NoHostAvailable,
+    Session,
+)
+from cassandra.concurrent import execute_concurrent
+from cassandra.connection import ConnectionException
+from cassandra.io.libevreactor import LibevConnection
+from cassandra.policies import (
+    ConstantReconnectionPolicy,
+    DCAwareRoundRobinPolicy,
+    FallthroughRetryPolicy,
+    TokenAwarePolicy,
+)
+from cassandra.query import ConsistencyLevel, PreparedStatement, SimpleStatement, tuple_factory
+
+from storage.cassandra import schema
+from storage.cassandra.encoding import Handler
+from storage.errors import SchemaError, StorageError, StoreSlowError, StoreUnavailableError
+from storage.settings import CassandraSettings
+
+PASSWORD: Final = "HEADRACE_CASSANDRA_PASSWORD"  # noqa: S105  # the name of a variable
+
+_PROTOCOL: Final = 4
+_CONNECT_S: Final = 5.0
+_REQUEST_S: Final = 10.0
+_SCHEMA_S: Final = 30.0
+_RECONNECT_S: Final = 1.0
+_HEARTBEAT_S: Final = 10.0
+_ASKED_AT_ONCE: Final = 64
+_REMEMBERED: Final = 50_000
+
+_MEANINGS: Final[tuple[tuple[type[Exception], type[StorageError], str], ...]] = (
+    (OperationTimedOut, StoreSlowError, ""),
+    (RequestValidationException, SchemaError, "; `headrace db init` checks the tables"),
+    (RequestExecutionException, StoreUnavailableError, ""),
+    (ConnectionException, StoreUnavailableError, ""),
+    (OSError, StoreUnavailableError, ""),
+    (DriverException, StoreUnavailableError, ""),
+)
+"""The first that fits counts."""
+
+logging.getLogger("cassandra").setLevel(logging.CRITICAL)  # what goes wrong comes back to us as errors
+
+
+def shown(settings: CassandraSettings) -> str:
+    """How messages name the cluster and keyspace."""
+    return f"cassandra {','.join(settings.contact_points)}:{settings.port} {settings.keyspace}"
+
+
+@contextmanager
+def translated(settings: CassandraSettings) -> Iterator[None]:
+    """Turn the driver's errors into those of a store."""
+    try:
+        yield
+    except (DriverException, NoHostAvailable, ConnectionException, OSError) as error:
+        raise meaning(settings, error) from error
+
+
+def meaning(settings: CassandraSettings, error: BaseException) -> StorageError:
+    """What an error of the driver means to a store."""
+    name = shown(settings)
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, NoHostAvailable):
+        return _no_host(settings, error)
+    if isinstance(error, AuthenticationFailed | Unauthorized):
+        return SchemaError(f"{name}: {_words(error)}; see [storage.cassandra] username and {PASSWORD}")
+    for kind, meant, advice in _MEANINGS:
+        if isinstance(error, kind):
+            return meant(f"{name}: {_words(error)}{advice}")
+    return StorageError(f"{name}: {_words(error)}")
+
+
+def _no_host(settings: CassandraSettings, error: NoHostAvailable) -> StorageError:
+    reasons = list(error.errors.values()) if isinstance(error.errors, dict) else []
+    refused = next((why for why in reasons if isinstance(why, AuthenticationFailed)), None)
+    if refused is not None:
+        return meaning(settings, refused)
+    why = f": {_words(reasons[0])}" if reasons else ""
+    return StoreUnavailableError(f"{shown(settings)}: no node can be reached{why}")
+
+
+def _words(error: BaseException) -> str:
+    """The error in one line, without what the driver wraps around it."""
+    text = " ".join((str(error) or type(error).__name__).split())
+    _, found, message = text.partition('message="')
+    return (message.rstrip('"') if found else text)[:300]
+
+
+class Connected:
+    """A cluster with a session; one for each process and purpose.
+
+    Raises:
+        StorageError: no node can be reached, or it doesn't let us in.
+    """
+
+    def __init__(self, settings: CassandraSettings) -> None:
+        self.settings = settings
+        self._cluster = _cluster(settings)
+        with translated(settings):
+            try:
+                self.session: Session = self._cluster.connect()
+            except BaseException:
+                self._cluster.shutdown()
+                raise
+        self.session.use_client_timestamp = False
+        self.session.client_protocol_handler = Handler
+        self._prepared: dict[str, PreparedStatement] = {}
+        self.datacenter = settings.local_datacenter or self._datacenter()
+
+    def use(self) -> "Connected":
+        """Go into the keyspace, whose tables have to be ours.
+
+        Raises:
+            SchemaError: they are not, or of another version.
+            StoreUnavailableError: there are none yet.
+        """
+        check_tables(self)
+        with translated(self.settings):
+            self.session.set_keyspace(self.settings.keyspace)
+        return self
+
+    def execute(self, cql: str, *values: object) -> list[tuple[Any, ...]]:
+        """One statement that is asked rarely; waits for all its rows."""
+        statement = SimpleStatement(cql, consistency_level=consistency(self.settings))
+        with translated(self.settings):
+            return list(self.session.execute(statement, values, timeout=_SCHEMA_S))
+
+    def bound(self, cql: str, *values: object) -> Any:
+        """A prepared statement with its values; prepared once."""
+        return self.prepared(cql).bind(values)
+
+    def is_prepared(self, cql: str) -> bool:
+        """Whether binding it needs no answer of the cluster."""
+        return cql in self._prepared
+
+    def prepared(self, cql: str) -> PreparedStatement:
+        """A statement that the cluster has parsed."""
+        if cql not in self._prepared:
+            with translated(self.settings):
+                self._prepared[cql] = self.session.prepare(cql)
+        return self._prepared[cql]
+
+    def ask(self, statements: Sequence[Any]) -> list[list[tuple[Any, ...]]]:
+        """Ask several at once, a bounded number under way; the rows of each, in their order."""
+        found = execute_concurrent(
+            self.session,
+            [(statement, None) for statement in statements],
+            concurrency=_ASKED_AT_ONCE,
+            raise_on_first_error=False,
+        )
+        rows = []
+        with translated(self.settings):
+            for good, result in found:
+                if not good:
+                    raise result
+                rows.append(list(result))
+        return rows
+
+    def replica_sets(self) -> Callable[[bytes], tuple[str, ...]]:
+        """The nodes that hold a partition, by its key; none are named where all hold everything."""
+        nodes = self._cluster.metadata.all_hosts()
+        if len(nodes) <= self.settings.replication_factor:
+            return lambda _: ()
+        return lru_cache(_REMEMBERED)(self._replicas)
+
+    def _replicas(self, key: bytes) -> tuple[str, ...]:
+        hosts = self._cluster.metadata.get_replicas(self.settings.keyspace, key)
+        return tuple(sorted(str(host.endpoint) for host in hosts))
+
+    def generations(self) -> dict[UUID, int]:
+        """When each node that can be reached was started, by its id; a new start is a greater number."""
+        statement = SimpleStatement("SELECT host_id, gossip_generation FROM system.local")
+        hosts = [host for host in self._cluster.metadata.all_hosts() if host.is_up is not False]
+        asked = [self.session.execute_async(statement, host=host) for host in hosts]
+        found: dict[UUID, int] = {}
+        for answer in asked:
+            try:
+                host, generation = answer.result().one()
+            except (DriverException, NoHostAvailable, ConnectionException):
+                continue  # it is asked again when it is back
+            found[host] = generation
+        return found
+
+    def close(self) -> None:
+        """Let go of the cluster."""
+        self._cluster.shutdown()
+
+    def _datacenter(self) -> str:
+        row = self.execute("SELECT data_center FROM system.local")
+        return str(row[0][0])
+
+
+def _cluster(settings: CassandraSettings) -> Cluster:
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.local_datacenter or "")),
+        retry_policy=FallthroughRetryPolicy(),
+        consistency_level=consistency(settings),
+        serial_consistency_level=serial_consistency(settings),
+        request_timeout=_REQUEST_S,
+        row_factory=tuple_factory,
+    )
+    return Cluster(
+        list(settings.contact_points),
+        port=settings.port,
+        protocol_version=_PROTOCOL,
+        connection_class=LibevConnection,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        reconnection_policy=ConstantReconnectionPolicy(_RECONNECT_S, max_attempts=None),
+        auth_provider=_login(settings),
+        ssl_context=_tls(settings),
+        compression=False,
+        connect_timeout=_CONNECT_S,
+        control_connection_timeout=_CONNECT_S,
+        idle_heartbeat_interval=_HEARTBEAT_S,
+        idle_heartbeat_timeout=_HEARTBEAT_S,
+        monitor_reporting_enabled=False,
+        application_name="headrace",
+    )
+
+
+def _login(settings: CassandraSettings) -> PlainTextAuthProvider | None:
+    if settings.username is None:
+        return None
+    password = os.environ.get(PASSWORD)
+    if password is None:
+        raise SchemaError(f"[storage.cassandra] username is set; its password belongs into {PASSWORD}")
+    return PlainTextAuthProvider(settings.username, password)
+
+
+def _tls(settings: CassandraSettings) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer, the nodes' certificates checked with their names."""
+    if settings.tls_ca is None:
+        return None
+    path = settings.tls_ca
+    try:
+        context = ssl.create_default_context(cafile=path)
+        if settings.tls_cert is not None:
+            path = settings.tls_cert
+            context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise SchemaError(f"{Path(path)}: no certificate can be read there: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def consistency(settings: CassandraSettings) -> int:
+    """The driver's number of the consistency that was configured."""
+    return cast(int, ConsistencyLevel.name_to_value[settings.consistency])
+
+
+def serial_consistency(settings: CassandraSettings) -> int:
+    """For compare-and-set: within the datacenter where all the rest is."""
+    local = settings.consistency.startswith("LOCAL")
+    return cast(int, ConsistencyLevel.LOCAL_SERIAL if local else ConsistencyLevel.SERIAL)
+
+
+def create_tables(connected: Connected, keep_days: float | None) -> None:
+    """Make the keyspace and its tables where there are none; what is there already must be ours.
+
+    Raises:
+        SchemaError: the keyspace holds something else, or tables of another version.
+    """
+    settings = connected.settings
+    if _tables_of(connected):
+        check_mark(connected)
+    connected.execute(
+        schema.keyspace_cql(settings.keyspace, connected.datacenter, settings.replication_factor)
+    )
+    with translated(settings):
+        connected.session.set_keyspace(settings.keyspace)
+    for cql in (schema.MARK, *schema.TYPES, *(schema.table_cql(name, keep_days) for name in schema.TABLES)):
+        connected.execute(cql)
+    connected.execute(
+        "INSERT INTO headrace (key, value) VALUES ('bucket_hours', %s)", str(settings.bucket_hours)
+    )
+    connected.execute("INSERT INTO headrace (key, value) VALUES ('version', %s)", str(schema.VERSION))
+
+
+def check_tables(connected: Connected) -> None:
+    """See that the keyspace holds the tables that this program knows, all of them.
+
+    Raises:
+        SchemaError: it holds something else.
+        StoreUnavailableError: it holds nothing yet.
+    """
+    found = _tables_of(connected)
+    name = shown(connected.settings)
+    if not found:
+        raise StoreUnavailableError(f"{name}: holds no tables yet; `headrace db init` makes them")
+    check_mark(connected)
+    for table, (columns, _, _) in schema.TABLES.items():
+        expected = {column: kind.removesuffix(" static") for column, kind in columns.items()}
+        odd = dict(expected.items() ^ found.get(table, {}).items())
+        if odd:
+            raise SchemaError(
+                f"{name}: table {table} is not as it was made (see {', '.join(sorted(odd))});"
+                " nothing is written until it is"
+            )
+
+
+def check_mark(connected: Connected) -> None:
+    """See that the keyspace says it is ours, of this version, with buckets as wide as configured."""
+    settings, name = connected.settings, shown(connected.settings)
+    if "headrace" not in _tables_of(connected):
+        raise SchemaError(
+            f"{name}: is another program's keyspace; set storage.cassandra.keyspace to one of its own"
+        )
+    marks = dict(connected.execute(f"SELECT key, value FROM {settings.keyspace}.headrace"))  # noqa: S608  # checked
+    version = marks.get("version", str(schema.VERSION))  # a maker that was interrupted wrote none yet
+    if version != str(schema.VERSION):
+        raise SchemaError(
+            f"{name}: holds version {version} of the tables, this program knows version {schema.VERSION}; "
+            "use the program that made it, or set storage.cassandra.keyspace to a new one"
+        )
+    hours = marks.get("bucket_hours", str(settings.bucket_hours))
+    if hours != str(settings.bucket_hours):
+        raise SchemaError(
+            f"{name}: was made with storage.cassandra.bucket_hours = {hours}, not {settings.bucket_hours}"
+        )
+
+
+def _tables_of(connected: Connected) -> dict[str, dict[str, str]]:
+    """The tables that the keyspace has, each with its columns and their types."""
+    rows = connected.execute(
+        "SELECT table_name, column_name, type FROM system_schema.columns WHERE keyspace_name = %s",
+        connected.settings.keyspace,
+    )
+    found: dict[str, dict[str, str]] = {}
+    for table, column, kind in rows:
+        found.setdefault(str(table), {})[str(column)] = str(kind)
+    return found

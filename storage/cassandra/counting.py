@@ -1,0 +1,121 @@
+"""Counting the rows of the Cassandra tables, for holding the books against them.
+
+Which partitions there are is asked of `readings` itself, not of the directory that Headrace keeps: a
+partition that it has forgotten would be found. Rows are counted by partition, a few at a time.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from parser.block import to_seq
+from storage.base import MINUTE_MS, LedgerMinute, minute_of
+from storage.cassandra.connect import Connected
+from storage.cassandra.purge import read_purged, sums_of
+from storage.cassandra.schema import day_of
+from storage.cassandra.times import to_ms
+from storage.reconcile import MinuteBooks, NodeBooks, Sums
+from storage.settings import CassandraSettings
+
+_AT_ONCE: Final = 64
+
+_NODES: Final = "SELECT DISTINCT node FROM nodes"
+_DAYS: Final = "SELECT day FROM days WHERE node = ?"
+_LEDGER: Final = """SELECT minute, first_seq, last_seq, set_aside, stored, rejected, unkept, empty, accepted
+    FROM ledger WHERE node = ? AND day = ?"""
+_CONNECTIONS: Final = """SELECT closed_at, stored, rejected, unkept, empty, accepted FROM connections
+    WHERE node = ? AND day = ?"""
+_PARTITIONS: Final = "SELECT DISTINCT device_id, bucket FROM readings"
+_ROWS: Final = "SELECT received_at, seq FROM readings WHERE device_id = ? AND bucket = ?"
+_REJECTS: Final = "SELECT received_at, seq FROM rejected_records WHERE node = ? AND day = ?"
+
+
+class CassandraBooks:
+    """The `Books` of one keyspace.
+
+    Raises:
+        StorageError: the cluster can't be reached, or the tables are not ours.
+    """
+
+    def __init__(self, settings: CassandraSettings) -> None:
+        self._connected = Connected(settings)
+        try:
+            self._connected.use()
+        except BaseException:
+            self._connected.close()
+            raise
+
+    def nodes(self) -> list[NodeBooks]:
+        """The books of every node; see `Books`."""
+        return [self._node(node) for (node,) in sorted(self._rows(_NODES))]
+
+    def readings(self, node: int, since: int, last_seq: int) -> Mapping[int, int]:
+        """Rows of `readings` by minute; see `Books`."""
+        found: Counter[int] = Counter()
+        for at, seq in self._all_rows():
+            if at >= since and to_seq(node, 0) <= seq <= last_seq:
+                found[minute_of(at)] += 1
+        return found
+
+    def rejects(self, node: int, since: int, last_seq: int) -> Mapping[int, int]:
+        """Rows of `rejected_records` by minute; see `Books`."""
+        asked = [self._connected.bound(_REJECTS, node, day) for day in self._days(node)]
+        return Counter(
+            minute_of(to_ms(at))
+            for rows in self._connected.ask(asked)
+            for at, seq in rows
+            if to_ms(at) >= since and seq <= last_seq
+        )
+
+    def minute(self, node: int, minute: int) -> MinuteBooks | None:
+        """All about one minute; see `Books`."""
+        if minute < (read_purged(self._connected, node).before or 0):
+            return None
+        ledger = [row for row in self._ledger(node, [day_of(minute)]) if row.minute == minute]
+        within = range(minute, minute + MINUTE_MS)
+        rows = sum(
+            at in within and to_seq(node, 0) <= seq < to_seq(node + 1, 0) for at, seq in self._all_rows()
+        )
+        rejects = self.rejects(node, minute, to_seq(node + 1, 0) - 1).get(minute, 0)
+        return MinuteBooks(ledger[0] if ledger else None, rows, rejects)
+
+    def close(self) -> None:
+        """Let go of the cluster."""
+        self._connected.close()
+
+    def _node(self, node: int) -> NodeBooks:
+        purged = read_purged(self._connected, node)
+        before = purged.before or 0
+        days = self._days(node)
+        asked = [self._connected.bound(_CONNECTIONS, node, day) for day in days]
+        kept = [
+            sums_of(row)
+            for rows in self._connected.ask(asked)
+            for row in rows
+            if row[0] is None or to_ms(row[0]) >= before
+        ]
+        sums = map(sum, zip(purged.connections, *kept, strict=True))
+        gone = Sums(*(one - other for one, other in zip(sums, purged.ledger, strict=True)))
+        ledger = [row for row in self._ledger(node, days) if row.minute >= before]
+        return NodeBooks(node, sorted(ledger, key=lambda row: row.minute), gone, before, purged.last_seq)
+
+    def _ledger(self, node: int, days: list[int]) -> Iterator[LedgerMinute]:
+        for rows in self._connected.ask([self._connected.bound(_LEDGER, node, day) for day in days]):
+            for row in rows:
+                if row[1] is not None:
+                    yield LedgerMinute(node, to_ms(row[0]), row[1], row[2], *sums_of(row), row[3] or 0)
+
+    def _days(self, node: int) -> list[int]:
+        return [to_ms(day) for (day,) in self._rows(_DAYS, node)]
+
+    def _all_rows(self) -> Iterator[tuple[int, int]]:
+        """Time and number of every reading."""
+        places = self._rows(_PARTITIONS)
+        for start in range(0, len(places), _AT_ONCE):
+            asked = [self._connected.bound(_ROWS, *place) for place in places[start : start + _AT_ONCE]]
+            for rows in self._connected.ask(asked):
+                yield from ((to_ms(at), seq) for at, seq in rows)
+
+    def _rows(self, cql: str, *values: Any) -> list[tuple[Any, ...]]:
+        (rows,) = self._connected.ask([self._connected.bound(cql, *values)])
+        return rows

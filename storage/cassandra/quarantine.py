@@ -1,0 +1,104 @@
+"""The rejects of the Cassandra store, judged again while the server may be running.
+
+Accepting one is a logged batch: all of it happens, or none. The writer's sums are not touched, as they
+are the writer's alone: the number of the record goes into the sets `accepted` of its minute and its
+connection, and whoever reads the books counts it on the other side. Adding a number to a set twice
+changes nothing.
+"""
+
+from typing import Any, Final
+
+from cassandra.query import BatchStatement, BatchType
+
+from parser.block import from_seq
+from parser.verdicts import NEVER_REPLAYED, Accepted
+from storage.base import Rejected, minute_of
+from storage.cassandra.books import connection_day
+from storage.cassandra.connect import Connected, translated
+from storage.cassandra.encoding import shard_of
+from storage.cassandra.schema import HOUR_MS, day_of
+from storage.cassandra.times import to_ms
+from storage.cassandra.writer import BUCKET, INSERT, LATEST
+from storage.settings import CassandraSettings
+
+_NODES: Final = "SELECT DISTINCT node FROM nodes"
+_DAYS: Final = "SELECT day FROM days WHERE node = ?"
+_PAGE: Final = """SELECT seq, received_at, connection, peer, reason, field, device_id, place, raw
+    FROM rejected_records WHERE node = ? AND day = ? AND seq > ? ORDER BY seq ASC"""
+_STAMP: Final = "SELECT writetime(raw), ttl(raw) FROM rejected_records WHERE node = ? AND day = ? AND seq = ?"
+_FORGET: Final = "DELETE FROM rejected_records WHERE node = ? AND day = ? AND seq = ?"
+_IN_LEDGER: Final = "UPDATE ledger SET accepted = accepted + ? WHERE node = ? AND day = ? AND minute = ?"
+_IN_CONNECTION: Final = """UPDATE connections SET accepted = accepted + ?
+    WHERE node = ? AND day = ? AND connection = ?"""
+
+
+class CassandraQuarantine:
+    """A `Quarantine` on a cluster.
+
+    Raises:
+        StorageError: it can't be reached, or the tables are not ours.
+    """
+
+    def __init__(self, settings: CassandraSettings) -> None:
+        self._settings = settings
+        self._connected = Connected(settings)
+        try:
+            self._connected.use()
+        except BaseException:
+            self._connected.close()
+            raise
+
+    def page(self, after: int, limit: int) -> list[Rejected]:
+        """Rejected records that may be judged again; see `Quarantine`."""
+        first_node = from_seq(max(after, 0))[0]
+        found: list[Rejected] = []
+        for (node,) in sorted(self._rows(_NODES)):
+            days = self._rows(_DAYS, node) if node >= first_node else []
+            for (day,) in reversed(days):
+                found += self._page_of(node, to_ms(day), after)
+                if len(found) >= limit:
+                    return found[:limit]
+        return found
+
+    def accept(self, rejected: Rejected, record: Accepted) -> bool:
+        """Move a reject to the readings; see `Quarantine`."""
+        node, day = from_seq(rejected.seq)[0], day_of(rejected.received_at)
+        known = self._rows(_STAMP, node, day, rejected.seq)
+        if not known:
+            return False
+        batch = BatchStatement(BatchType.LOGGED)
+        for statement in self._statements(rejected, record, node, *known[0]):
+            batch.add(statement)
+        with translated(self._settings):
+            self._connected.session.execute(batch)
+        return True
+
+    def close(self) -> None:
+        """Let go of the cluster."""
+        self._connected.close()
+
+    def _page_of(self, node: int, day: int, after: int) -> list[Rejected]:
+        never = {reason.value for reason in NEVER_REPLAYED}
+        rows = self._rows(_PAGE, node, day, after)
+        return [Rejected(row[0], to_ms(row[1]), *row[2:]) for row in rows if row[4] not in never]
+
+    def _statements(
+        self, rejected: Rejected, record: Accepted, node: int, stamp_us: int, ttl: int | None
+    ) -> list[Any]:
+        bound, seq, at = self._connected.bound, rejected.seq, rejected.received_at
+        number = from_seq(seq)[1]
+        width = self._settings.bucket_hours * HOUR_MS
+        bucket = at // width * width
+        insert, expiry = (INSERT, ()) if ttl is None else (f"{INSERT} AND TTL ?", (ttl,))
+        return [
+            bound(_FORGET, node, day_of(at), seq),
+            bound(insert, record.device_id, bucket, at, seq, record.values, stamp_us, *expiry),
+            bound(BUCKET, record.device_id, bucket, stamp_us),
+            bound(LATEST, shard_of(record.device_id), record.device_id, node, at, seq, record.values, number),
+            bound(_IN_LEDGER, {seq}, node, day_of(at), minute_of(at)),
+            bound(_IN_CONNECTION, {seq}, node, connection_day(rejected.connection), rejected.connection),
+        ]
+
+    def _rows(self, cql: str, *values: Any) -> list[tuple[Any, ...]]:
+        (rows,) = self._connected.ask([self._connected.bound(cql, *values)])
+        return rows

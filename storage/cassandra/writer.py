@@ -1,0 +1,304 @@
+"""The writing side of the Cassandra store; what makes it safe to write anything twice is told in the package.
+
+One call to `write`: rows, newest rows, rejects and directories go out together; when all are confirmed,
+the books; when these are, the cursor moves by compare-and-set. A call takes four round trips beside the
+rows.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parser.parsed import ParsedBlock
+from storage.base import Claim, Cursor, DamagedBlock, Requests, Written
+from storage.cassandra.books import CassandraAccounts
+from storage.cassandra.claims import Claims, Place
+from storage.cassandra.connect import Connected, check_tables, create_tables, meaning
+from storage.cassandra.encoding import Batch, Batches, Encoder
+from storage.cassandra.flight import Flight
+from storage.cassandra.purge import CassandraPurge
+from storage.cassandra.refusals import Refusals, is_of_rows
+from storage.cassandra.rejects import CassandraRejects, connections_of
+from storage.cassandra.schema import HOUR_MS, day_of
+from storage.rows import Rows
+from storage.settings import CassandraSettings, RejectQuota
+
+_DAY_S: Final = 86_400
+
+INSERT: Final = """INSERT INTO readings (device_id, bucket, received_at, seq, reading) VALUES (?, ?, ?, ?, ?)
+    USING TIMESTAMP ?"""
+LATEST: Final = """INSERT INTO latest_readings (shard, device_id, node, received_at, seq, reading)
+    VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+BUCKET: Final = "INSERT INTO device_buckets (device_id, bucket) VALUES (?, ?) USING TIMESTAMP ?"
+DAY: Final = "INSERT INTO days (node, day) VALUES (?, ?) USING TIMESTAMP ?"
+_ASIDE: Final = """INSERT INTO set_aside_records (node, day, seq, received_at, device_id, reading, why)
+    VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+
+
+class CassandraTableWriter:
+    """A `TableWriter` on a cluster; keyspace and tables are made where there are none.
+
+    Raises:
+        SchemaError: the keyspace is not ours, or of another version.
+        StorageError: no node can be reached.
+    """
+
+    def __init__(
+        self,
+        settings: CassandraSettings,
+        quota: RejectQuota | None = None,
+        keep_days: float | None = None,
+        *,
+        recount_s: float = 60.0,
+    ) -> None:
+        self._settings = settings
+        self._quota = quota or RejectQuota()
+        self._keep_s = None if keep_days is None else round(keep_days * _DAY_S)
+        self._recount_s = recount_s
+        self._connected = Connected(settings)
+        try:
+            create_tables(self._connected, keep_days)
+            check_tables(self._connected)
+            self._prepare()
+        except BaseException:
+            self._connected.close()
+            raise
+
+    def _prepare(self) -> None:
+        connected, settings = self._connected, self._settings
+        bucket_ms = settings.bucket_hours * HOUR_MS
+        readings = connected.prepared(INSERT if self._keep_s is None else f"{INSERT} AND TTL ?")
+        self._flight = Flight(connected.session, settings.max_in_flight, lambda e: meaning(settings, e))
+        self._claims = Claims(connected)
+        self._encoder = Encoder(readings, connected.prepared(LATEST), connected.prepared(BUCKET), bucket_ms)
+        self._batches = Batches(settings.keyspace, connected.replica_sets())
+        self._purge = CassandraPurge(connected, self._flight)
+        self._known_buckets: dict[str, int] = {}
+        self._known_days: set[int] = set()
+
+    def claim(self, node: int, journal: str, *, adopt: bool) -> Claim:
+        """Take the node for a journal; see `TableWriter`."""
+        claim = self._claims.claim(node, journal, adopt=adopt)
+        self._accounts = CassandraAccounts(self._connected, node, self._ask)
+        self._rejects = CassandraRejects(self._connected, node, self._quota, self._ask, self._recount_s)
+        self._forget()
+        return claim
+
+    def write(
+        self, cursor: Cursor | None, blocks: Sequence[ParsedBlock | DamagedBlock], journal: str
+    ) -> Written:
+        """Write the blocks, then move the cursor; see `TableWriter`."""
+        self._claims.check(cursor, journal)
+        ids = [cursor.block if cursor else 0, *map(_id_of, blocks)]
+        if any(later <= earlier for earlier, later in pairwise(ids)):
+            raise ValueError(f"blocks must ascend from the cursor on: {ids}")
+        if not blocks:
+            return Written(stored=0, rejected={}, unkept=0, empty=0, set_aside=0)
+        try:
+            return self._write(cursor, blocks)
+        except BaseException:
+            self._forget()
+            raise
+
+    def durable(self) -> int:
+        """The block up to which nothing can be lost any more; see `TableWriter`."""
+        return self._claims.durable()
+
+    def purge(self, before: int) -> int:
+        """Delete a small step of what is old; see `TableWriter`."""
+        self._forget()
+        return self._purge.step(before)
+
+    def _forget(self) -> None:
+        """Know nothing of the tables any more."""
+        self._accounts.forget_all()
+        self._rejects.forget()
+        self._known_buckets.clear()
+        self._known_days.clear()
+
+    def requests(self) -> Requests:
+        """What was asked of the cluster since the last call; see `TableWriter`."""
+        return self._flight.requests()
+
+    def close(self) -> None:
+        """Let go of the cluster."""
+        self._connected.close()
+
+    def _write(self, cursor: Cursor | None, blocks: Sequence[ParsedBlock | DamagedBlock]) -> Written:
+        readable = [block for block in blocks if isinstance(block, ParsedBlock)]
+        rows = Rows.of(readable)
+        self._accounts.load(blocks)
+        kept = self._keep(blocks)
+        aside = self._deliver_rows(rows, self._beside_rows(blocks, rows, kept))
+        by_block = self._set_aside(rows, readable, aside)
+        self._book(blocks, kept, by_block)
+        self._deliver(self._accounts.statements())
+        self._claims.move(cursor, _place_of(blocks[-1]))
+        return _written(blocks, kept, len(aside))
+
+    def _keep(self, blocks: Sequence[ParsedBlock | DamagedBlock]) -> dict[int, list[int]]:
+        """Which rejects of each block (by its id) are kept; openings are noted on the way."""
+        self._rejects.begin(self._ttl(_stamp_of(blocks[-1])))
+        kept: dict[int, list[int]] = {}
+        for block in blocks:
+            if isinstance(block, ParsedBlock):
+                self._accounts.begin(block)
+                kept[block.block.id] = self._rejects.keep(block, self._accounts)
+        return kept
+
+    def _beside_rows(
+        self, blocks: Sequence[ParsedBlock | DamagedBlock], rows: Rows, kept: dict[int, list[int]]
+    ) -> Iterator[Any]:
+        """Whatever can go at the same time as the rows."""
+        yield from self._new_days(blocks)
+        for block in blocks:
+            if isinstance(block, ParsedBlock):
+                yield from self._rejects.statements(block, kept[block.block.id], self._accounts)
+        if len(rows.seqs):
+            yield from self._batches.of(self._encoder.buckets(rows, self._new_buckets(rows)))
+            yield from self._batches.of(self._encoder.latest(rows, self._claims.node))
+
+    def _deliver_rows(self, rows: Rows, others: Iterator[Any]) -> dict[int, str]:
+        """Send rows and all that goes with them; which rows were refused for good, and why."""
+
+        def statements() -> Iterator[Any]:
+            yield from others
+            if len(rows.seqs):
+                yield from self._batches.of(self._encoder.readings(rows, self._ttls(rows)))
+
+        refused = self._flight.deliver(statements())
+        if not refused:
+            return {}
+        check_tables(self._connected)
+        for one in refused:
+            if not is_of_rows(one):
+                raise meaning(self._settings, one.error)
+        refusals = Refusals(self._flight, lambda places: self._again(rows, places))
+        refusals.narrow(refused)
+        return refusals.aside
+
+    def _again(self, rows: Rows, places: NDArray[np.intp]) -> Iterator[Batch]:
+        """Batches of some of the rows, which know their places among all of them."""
+        some = rows.take(places)
+        for batch in self._batches.of(self._encoder.readings(some, self._ttls(some))):
+            batch.places = places[batch.places]
+            yield batch
+
+    def _deliver(self, statements: Iterator[Any]) -> None:
+        """Send what must not be refused."""
+        refused = self._flight.deliver(statements)
+        if refused:
+            check_tables(self._connected)
+            raise meaning(self._settings, refused[0].error)
+
+    def _new_days(self, blocks: Sequence[ParsedBlock | DamagedBlock]) -> Iterator[Any]:
+        """The days of the node that nobody has noted yet."""
+        new = self._accounts.days(blocks) - self._known_days
+        for day in new:
+            yield self._connected.bound(DAY, self._claims.node, day, _stamp_of(blocks[-1]))
+        self._known_days |= new
+
+    def _new_buckets(self, rows: Rows) -> NDArray[np.intp]:
+        """Places of rows that begin a bucket of their device which nobody has noted yet."""
+        keys = np.stack([rows.codes.astype(np.int64), self._encoder.bucket_of(rows.received_at)])
+        (codes, buckets), places = np.unique(keys, axis=1, return_index=True)
+        new = []
+        for code, bucket, place in zip(codes.tolist(), buckets.tolist(), places.tolist(), strict=True):
+            if self._known_buckets.get(rows.devices[code]) != bucket:
+                self._known_buckets[rows.devices[code]] = bucket
+                new.append(place)
+        return np.array(new, np.intp)
+
+    def _set_aside(
+        self, rows: Rows, readable: list[ParsedBlock], aside: dict[int, str]
+    ) -> dict[int, Counter[int]]:
+        """Keep what was refused, with the reason; how many rows of each block and connection these were."""
+        if not aside:
+            return {}
+        self._deliver(self._aside_statements(rows, aside))
+        found: dict[int, Counter[int]] = {}
+        seqs = rows.seqs[list(aside)]
+        for block in readable:
+            connections = block.connections_of(block.columns.index[np.isin(block.seqs, seqs)])
+            if connections:
+                found[block.block.id] = Counter(connections)
+        return found
+
+    def _aside_statements(self, rows: Rows, aside: dict[int, str]) -> Iterator[Any]:
+        for place, why in aside.items():
+            stamp_us = int(rows.stamps[place])
+            at = stamp_us // 1000
+            yield self._connected.bound(
+                _ASIDE,
+                self._claims.node,
+                day_of(at),
+                int(rows.seqs[place]),
+                at,
+                rows.devices[int(rows.codes[place])],
+                tuple(rows.values[:, place].tolist()),
+                why,
+                stamp_us,
+            )
+
+    def _book(
+        self,
+        blocks: Sequence[ParsedBlock | DamagedBlock],
+        kept: dict[int, list[int]],
+        aside: dict[int, Counter[int]],
+    ) -> None:
+        for block in blocks:
+            if isinstance(block, DamagedBlock):
+                self._accounts.set_aside(block)
+                continue
+            connections = connections_of(block)
+            of_kept = Counter(connections[place] for place in kept[block.block.id])
+            self._accounts.finish(block, of_kept, aside.get(block.block.id, Counter()))
+
+    def _ask(self, statements: list[Any]) -> list[list[tuple[Any, ...]]]:
+        """The rows that each of these finds."""
+        return self._connected.ask(statements)
+
+    def _ttls(self, rows: Rows) -> NDArray[np.int32] | None:
+        """What is left of each row's life, in seconds; one second where it is over."""
+        if self._keep_s is None:
+            return None
+        left = rows.stamps // 1_000_000 + self._keep_s - int(time.time())
+        return np.maximum(left, 1).astype(np.int32)
+
+    def _ttl(self, stamp_us: int) -> int | None:
+        """The same for what came with this stamp."""
+        if self._keep_s is None:
+            return None
+        return max(1, stamp_us // 1_000_000 + self._keep_s - int(time.time()))
+
+
+def _id_of(block: ParsedBlock | DamagedBlock) -> int:
+    return block.id if isinstance(block, DamagedBlock) else block.block.id
+
+
+def _stamp_of(block: ParsedBlock | DamagedBlock) -> int:
+    return block.stamp_us if isinstance(block, DamagedBlock) else block.block.stamp_us
+
+
+def _place_of(block: ParsedBlock | DamagedBlock) -> Place:
+    if isinstance(block, DamagedBlock):
+        return Place(block.id, block.first_record + block.records)
+    return Place(block.block.id, block.block.next_record)
+
+
+def _written(blocks: Sequence[ParsedBlock | DamagedBlock], kept: dict[int, list[int]], aside: int) -> Written:
+    readable = [block for block in blocks if isinstance(block, ParsedBlock)]
+    rejected = Counter(reject.verdict.reason.value for block in readable for reject in block.columns.rejects)
+    damaged = sum(block.records for block in blocks if isinstance(block, DamagedBlock))
+    return Written(
+        stored=sum(len(block.columns.index) for block in readable) - aside,
+        rejected=dict(rejected),
+        unkept=rejected.total() - sum(map(len, kept.values())),
+        empty=sum(block.empty for block in readable),
+        set_aside=damaged + aside,
+    )
