@@ -76,24 +76,30 @@ class Cluster:
         """Whether all nodes run."""
         return all(node.running for node in self.nodes)
 
-    def start(self, *, wait: bool = True) -> None:
-        """Start the nodes that don't run; if one fails, those just started are ended.
+    def start(self, *, wait: bool = True, seconds: float = START_S) -> None:
+        """Start the nodes that don't run; if one fails or takes too long, those just started are ended.
 
-        Raises ToolsError, FetchError, PortError or StartError.
+        Raises ToolsError, FetchError, FolderError, PortError or StartError.
         """
         tools.require()
         self.prepare()
         with locked(self.folder / "lock"):
             idle = [node for node in self.nodes if not node.running]
             try:
-                self._start(idle, wait=wait)
+                for node in idle:
+                    node.start()
+                if wait:
+                    self.wait_up(seconds)
             except BaseException:
                 for node in idle:
                     node.kill()
                 raise
 
     def prepare(self) -> None:
-        """Make the folder, and write down whose it is."""
+        """Make the folder, and write down whose it is; FolderError if its nodes run on another port."""
+        there = read_layout(self.folder)
+        if there and there.port != self.port and any(node.running for node in self.nodes):
+            raise FolderError(f"{self.folder}: its cluster runs on port {there.port}; stop it first")
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "cluster.json").write_text(json.dumps(asdict(self._layout)) + "\n")
 
@@ -122,12 +128,6 @@ class Cluster:
     ) -> None:
         """Stop it, however the block ended."""
         self.stop()
-
-    def _start(self, idle: list[Node], *, wait: bool) -> None:
-        for node in idle:
-            node.start()
-        if wait:
-            self.wait_up()
 
     def _node(self, number: int, address: str) -> Node:
         folder = self.folder / f"node{number}"

@@ -59,6 +59,7 @@ def stop(folder: Path) -> None:
 def _start(cluster: Cluster) -> None:
     if missing():
         raise ToolsError(missing())
+    cluster.prepare()
     if cluster.running:
         click.echo("Cassandra already runs.")
     else:

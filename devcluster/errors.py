@@ -14,7 +14,7 @@ class FetchError(DevClusterError):
 
 
 class FolderError(DevClusterError):
-    """The folder holds another cluster than the one asked for; take another folder or remove it."""
+    """The folder holds another cluster than the one asked for; take another folder, or stop and remove it."""
 
 
 class PortError(DevClusterError):

@@ -11,7 +11,7 @@ from cassandra.cluster import Cluster as Driver
 from cassandra.cluster import Session
 
 from devcluster import Cluster, missing
-from devcluster.errors import NotRunningError, StartError
+from devcluster.errors import FolderError, NotRunningError, StartError
 from devcluster.hello import answers
 from storage.settings import CassandraSettings
 from tests.support.needing import need
@@ -109,6 +109,13 @@ def test_starting_it_twice_says_so_and_how_to_use_it(cluster: Cluster) -> None:
     assert CassandraSettings(**told["cassandra"]).port == cluster.port
     assert told["cassandra"]["contact_points"] == ["127.0.0.1"]
     assert cluster.nodes[0].pid == pid
+
+
+def test_a_node_that_runs_keeps_its_port(cluster: Cluster) -> None:
+    """Nobody is told of a port where nothing listens."""
+    with pytest.raises(FolderError, match=f"runs on port {cluster.port}; stop it first"):
+        Cluster(cluster.folder, port=cluster.port + 1).start()
+    assert Cluster(cluster.folder, port=0).port == cluster.port
 
 
 def test_another_process_stops_it_even_while_it_is_paused(cluster: Cluster) -> None:

@@ -133,6 +133,7 @@ def test_a_folder_keeps_its_nodes_and_ports(tmp_path: Path) -> None:
     assert "holds a cluster of 127.0.0.2, 127.0.0.3, 127.0.0.4" in result.output
 
 
+@pytest.mark.cassandra
 def test_a_port_of_somebody_else_is_named(tmp_path: Path) -> None:
     """Whoever listens there isn't taken for the node."""
     need(not missing(), missing())

@@ -56,5 +56,7 @@ def cassandra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cassandra]:
 def given(points: str) -> Cassandra:
     """The cluster that the variable names; its nodes share a port."""
     pairs = [point.strip().partition(":") for point in points.split(",")]
-    [port] = {int(port or _PORT) for _, _, port in pairs}
-    return Cassandra([host for host, _, _ in pairs], port)
+    ports = {int(port or _PORT) for _, _, port in pairs}
+    if len(ports) > 1:
+        pytest.fail(f"{VARIABLE}: the nodes of one cluster share a port")
+    return Cassandra([host for host, _, _ in pairs], ports.pop())

@@ -1,0 +1,216 @@
+"""Opening a keyspace: made where there is none, refused where it is not ours, and said in one line."""
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from cassandra.cluster import Session
+
+from storage.cassandra.connect import Connected, check_tables, create_tables, meaning
+from storage.cassandra.reader import CassandraReadingStore
+from storage.cassandra.schema import HOUR_MS, TABLES, VERSION, day_of, keyspace_cql
+from storage.cassandra.writer import CassandraTableWriter
+from storage.errors import SchemaError, StoreUnavailableError
+from storage.settings import CassandraSettings
+from tests.storage.building import JOURNAL, NOON, Machinery, opened, record
+from tests.support.cassandra import Cassandra
+
+pytestmark = pytest.mark.cassandra
+
+DOC = (Path(__file__).parents[2] / "docs" / "tables.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def settings(cassandra: Cassandra) -> CassandraSettings:
+    """A keyspace that is not there yet."""
+    return CassandraSettings(
+        contact_points=tuple(cassandra.contact_points), port=cassandra.port, keyspace=cassandra.keyspace()
+    )
+
+
+@pytest.fixture
+def connected(settings: CassandraSettings) -> Iterator[Connected]:
+    connected = Connected(settings)
+    yield connected
+    connected.close()
+
+
+@pytest.fixture
+def session(connected: Connected) -> Session:
+    return connected.session
+
+
+def test_it_is_made_once_and_found_again(connected: Connected, session: Session) -> None:
+    """Making it twice changes nothing; it says its version and how wide its buckets are."""
+    create_tables(connected, 90.0)
+    create_tables(connected, 90.0)
+    check_tables(connected)
+    assert dict(session.execute("SELECT key, value FROM headrace")) == {
+        "version": str(VERSION),
+        "bucket_hours": "1",
+    }
+    compaction = session.execute(
+        "SELECT table_name, compaction FROM system_schema.tables WHERE keyspace_name = %s",
+        (connected.settings.keyspace,),
+    )
+    windows = {
+        name: how["compaction_window_size"] for name, how in compaction if "compaction_window_size" in how
+    }
+    assert windows == dict.fromkeys(("readings", "rejected_records", "set_aside_records"), "72")
+
+
+def test_another_programs_keyspace_is_left_alone(connected: Connected, session: Session) -> None:
+    """It is named, and nothing is made in it."""
+    keyspace = connected.settings.keyspace
+    session.execute(keyspace_cql(keyspace, connected.datacenter, 1))
+    session.execute(f"CREATE TABLE {keyspace}.orders (id int PRIMARY KEY)")
+    with pytest.raises(
+        SchemaError, match=f"{keyspace}: is another program's keyspace; set storage.cassandra"
+    ):
+        create_tables(connected, None)
+    with pytest.raises(SchemaError, match="another program's"):
+        check_tables(connected)
+    tables = session.execute(
+        "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", (keyspace,)
+    )
+    assert [name for (name,) in tables] == ["orders"]
+
+
+def test_another_version_and_another_bucket_are_refused(connected: Connected, session: Session) -> None:
+    """A newer program's tables are not touched; a bucket's width is fixed when the tables are made."""
+    create_tables(connected, None)
+    session.execute("UPDATE headrace SET value = %s WHERE key = 'version'", (str(VERSION + 1),))
+    with pytest.raises(SchemaError, match=f"holds version {VERSION + 1} .* knows version {VERSION}"):
+        CassandraTableWriter(connected.settings)
+    session.execute("UPDATE headrace SET value = %s WHERE key = 'version'", (str(VERSION),))
+    wider = msgspec.structs.replace(connected.settings, bucket_hours=24)
+    with pytest.raises(SchemaError, match=r"made with storage\.cassandra\.bucket_hours = 1, not 24"):
+        CassandraTableWriter(wider)
+
+
+def test_a_table_that_was_altered_is_named(connected: Connected, session: Session) -> None:
+    """With the column that is not as it was made."""
+    create_tables(connected, None)
+    session.execute("ALTER TABLE ledger DROP empty")
+    with pytest.raises(SchemaError, match=r"table ledger is not as it was made \(see empty\)"):
+        check_tables(connected)
+
+
+async def test_a_reader_waits_for_tables_that_are_not_there_yet(settings: CassandraSettings) -> None:
+    """Before the first writer a read says so, and after it the same store reads."""
+    store = CassandraReadingStore(settings)
+    with pytest.raises(StoreUnavailableError, match="no tables yet; `headrace db init`"):
+        await store.latest("E0001")
+    CassandraTableWriter(settings).close()
+    assert await store.latest("E0001") is None
+    await store.close()
+
+
+def test_a_cluster_that_is_not_there_is_named(settings: CassandraSettings) -> None:
+    """And trying again can help."""
+    nowhere = msgspec.structs.replace(settings, port=1)
+    with pytest.raises(
+        StoreUnavailableError, match=r"cassandra 127.0.0.1:1 .*no node can be reached"
+    ) as error:
+        CassandraTableWriter(nowhere)
+    assert error.value.retriable
+
+
+def test_a_password_that_is_missing_is_asked_for(
+    settings: CassandraSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes from the environment alone."""
+    monkeypatch.delenv("HEADRACE_CASSANDRA_PASSWORD", raising=False)
+    with pytest.raises(SchemaError, match="password belongs into HEADRACE_CASSANDRA_PASSWORD"):
+        CassandraTableWriter(msgspec.structs.replace(settings, username="plant"))
+
+
+def test_an_authority_that_cannot_be_read_is_named(settings: CassandraSettings) -> None:
+    """Before anybody is connected to."""
+    with pytest.raises(SchemaError, match=r"missing.pem: no certificate can be read"):
+        CassandraTableWriter(msgspec.structs.replace(settings, tls_ca="missing.pem"))
+
+
+def test_an_error_nobody_knows_is_still_one_line(settings: CassandraSettings) -> None:
+    """Whatever the driver raises."""
+    assert "\n" not in str(meaning(settings, ValueError("one\ntwo")))
+
+
+async def test_reads_do_not_block_the_loop(settings: CassandraSettings) -> None:
+    """While a long history comes in pages over several buckets, the loop goes on; the rows are right."""
+    writer = CassandraTableWriter(settings)
+    writer.claim(3, JOURNAL, adopt=False)
+    machinery = Machinery()
+    for _ in range(4):
+        cursor = machinery.cursor
+        block = machinery.block([(1, record("E0001") * 6_000)], later_ms=3_600_000)
+        writer.write(cursor, [block], JOURNAL)
+    writer.close()
+    store = CassandraReadingStore(settings)
+    await store.latest("E0001")
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    begun = time.monotonic()
+    rows = await store.history("E0001", 0, 1 << 62, limit=20_000)
+    took = time.monotonic() - begun
+    ticking.cancel()
+    assert len(rows) == 20_000
+    keys = [(row.received_at, row.seq) for row in rows]
+    assert keys == sorted(keys, reverse=True)
+    assert len(set(keys)) == 20_000
+    assert ticks > 20, f"the loop turned {ticks} times in {took:.2f} s"
+    await store.close()
+
+
+def test_all_tables_are_truncated_by_their_names(connected: Connected) -> None:
+    """What the schema names is what there is."""
+    create_tables(connected, None)
+    found = connected.execute(
+        "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", connected.settings.keyspace
+    )
+    assert {name for (name,) in found} == {*TABLES, "headrace"}
+
+
+def test_the_documents_queries_run(settings: CassandraSettings) -> None:
+    """Each query of docs/tables.md, as it stands there, finds what was written."""
+    writer = CassandraTableWriter(settings)
+    writer.claim(3, JOURNAL, adopt=False)
+    connection = NOON * 1_000
+    sent = record("E0001", 20.0, 3_000.0, 1.0, 6.0) * 3 + b"bad#"
+    block = Machinery().block([(connection, sent)], events=(opened(connection),))
+    writer.write(None, [block], JOURNAL)
+    writer.close()
+    connected = Connected(settings).use()
+    hour, day = NOON // HOUR_MS * HOUR_MS, day_of(NOON)
+    places = {
+        "device_id = ? AND bucket = ? AND received_at": ("E0001", hour, NOON, NOON + 1),
+        "device_id = ? AND bucket = ?": ("E0001", hour),
+        "device_id = ?": ("E0001",),
+        "node = ?": (3, day),
+        "shard": (),
+    }
+    queries = re.findall(r"```cql\n(.*?)```", DOC, re.DOTALL)
+    assert len(queries) == 8
+    for query in queries:
+        values = next(values for part, values in places.items() if part in query)
+        (rows,) = connected.ask([connected.bound(query, *values)])
+        assert rows, query
+    connected.close()
+
+
+def test_the_document_names_every_table() -> None:
+    """Those that readers may come across, and no other."""
+    section = DOC.partition("## In Cassandra")[2]
+    described = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+    assert described == set(TABLES) - {"purged"}
