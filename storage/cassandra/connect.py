@@ -117,6 +117,13 @@ def _words(error: BaseException) -> str:
     return (message.rstrip('"') if found else text)[:300]
 
 
+class _Socket(LibevConnection):  # type: ignore[misc]  # the driver ships no types
+    """Sends a batch in one piece, and reads a page in a few; the driver's pieces are of 4 KiB."""
+
+    in_buffer_size = 1 << 16
+    out_buffer_size = 1 << 20
+
+
 class Connected:
     """A cluster with a session; one for each process and purpose.
 
@@ -234,7 +241,7 @@ def _cluster(settings: CassandraSettings) -> Cluster:
         list(settings.contact_points),
         port=settings.port,
         protocol_version=_PROTOCOL,
-        connection_class=LibevConnection,
+        connection_class=_Socket,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         reconnection_policy=ConstantReconnectionPolicy(_RECONNECT_S, max_attempts=None),
         auth_provider=_login(settings),
