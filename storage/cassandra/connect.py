@@ -133,8 +133,8 @@ class Connected:
 
     def __init__(self, settings: CassandraSettings) -> None:
         self.settings = settings
-        self._cluster = _cluster(settings)
         with translated(settings):
+            self._cluster = _cluster(settings)
             try:
                 self.session: Session = self._cluster.connect()
             except BaseException:
