@@ -233,7 +233,7 @@ class CassandraAccounts:
         ]
         for minute, rows in zip(minutes, self._ask(asked), strict=True):
             found = rows and rows[0][-1] is not None
-            self._minutes[minute] = _Minute(*rows[0]) if found else None
+            self._minutes[minute] = _Minute(*(value or 0 for value in rows[0])) if found else None
 
     def _load_connections(self, connections: list[int]) -> None:
         asked = [

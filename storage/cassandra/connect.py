@@ -295,12 +295,18 @@ def serial_consistency(settings: CassandraSettings) -> int:
 def create_tables(connected: Connected, keep_days: float | None) -> None:
     """Make the keyspace and its tables where there are none; what is there already must be ours.
 
+    Tables that were whole once are never made anew: one that is missing was dropped, and an empty one in its
+    place would hide that.
+
     Raises:
         SchemaError: the keyspace holds something else, or tables of another version.
     """
     settings = connected.settings
-    if _tables_of(connected):
-        check_mark(connected)
+    if _tables_of(connected) and check_mark(connected):
+        check_tables(connected)
+        with translated(settings):
+            connected.session.set_keyspace(settings.keyspace)
+        return
     connected.execute(
         schema.keyspace_cql(settings.keyspace, connected.datacenter, settings.replication_factor)
     )
@@ -328,7 +334,9 @@ def check_tables(connected: Connected) -> None:
     check_mark(connected)
     for table, (columns, _, _) in schema.TABLES.items():
         expected = {column: kind.removesuffix(" static") for column, kind in columns.items()}
-        odd = dict(expected.items() ^ found.get(table, {}).items())
+        if table not in found:
+            raise SchemaError(f"{name}: table {table} is missing; nothing is written until it is there again")
+        odd = dict(expected.items() ^ found[table].items())
         if odd:
             raise SchemaError(
                 f"{name}: table {table} is not as it was made (see {', '.join(sorted(odd))});"
@@ -336,8 +344,12 @@ def check_tables(connected: Connected) -> None:
             )
 
 
-def check_mark(connected: Connected) -> None:
-    """See that the keyspace says it is ours, of this version, with buckets as wide as configured."""
+def check_mark(connected: Connected) -> bool:
+    """See that the keyspace says it is ours, of this version, with buckets as wide as configured.
+
+    Returns:
+        Whether all tables were made once; False where their making was interrupted.
+    """
     settings, name = connected.settings, shown(connected.settings)
     if "headrace" not in _tables_of(connected):
         raise SchemaError(
@@ -355,6 +367,7 @@ def check_mark(connected: Connected) -> None:
         raise SchemaError(
             f"{name}: was made with storage.cassandra.bucket_hours = {hours}, not {settings.bucket_hours}"
         )
+    return "version" in marks
 
 
 def _tables_of(connected: Connected) -> dict[str, dict[str, str]]:

@@ -100,6 +100,17 @@ def test_a_table_that_was_altered_is_named(connected: Connected, session: Sessio
         check_tables(connected)
 
 
+def test_a_table_that_was_dropped_is_not_made_anew(connected: Connected, session: Session) -> None:
+    """An empty one in its place would hide that rows are gone; an interrupted making goes on."""
+    create_tables(connected, None)
+    session.execute("DROP TABLE days")
+    with pytest.raises(SchemaError, match="table days is missing"):
+        CassandraTableWriter(connected.settings)
+    session.execute("DELETE FROM headrace WHERE key = 'version'")
+    CassandraTableWriter(connected.settings).close()
+    check_tables(connected)
+
+
 async def test_a_reader_waits_for_tables_that_are_not_there_yet(settings: CassandraSettings) -> None:
     """Before the first writer a read says so, and after it the same store reads."""
     store = CassandraReadingStore(settings)
