@@ -105,8 +105,12 @@ def _claim(config: Config, journal: Journal, *, adopt: bool) -> Claim | None:
         with closing(open_writer(config.storage)) as writer:
             return writer.claim(config.ingest.node_id, journal.id, adopt=adopt)
     except StorageError as error:
-        if not error.retriable or journal.is_new:
+        if not error.retriable:
             raise
+        if journal.is_new:
+            raise type(error)(
+                f"{error}; a journal's first start needs the database, to learn which numbers are taken"
+            ) from error
         _log.warning("tables_not_reachable", reason=str(error))
         return None
 
