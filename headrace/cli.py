@@ -223,3 +223,18 @@ def db_backup(config_path: Path | None, target: Path) -> None:
         )
     backup(Path(config.storage.sqlite.path), target)
     click.echo(f"{target}: written and checked")
+
+
+@db.command("copy")
+@_config_option
+@click.option("--from", "source", required=True, metavar="BACKEND", help="Where the rows are: sqlite.")
+@click.option("--to", "target", required=True, metavar="BACKEND", help="Where they go: cassandra.")
+@_reporting_errors
+def db_copy(config_path: Path | None, source: str, target: str) -> None:
+    """Copy everything to another database, on which the server goes on afterwards.
+
+    The server is stopped meanwhile. The copy can be interrupted and run again.
+    """
+    from headrace import copying  # noqa: PLC0415  # it loads the driver, which nobody else needs
+
+    copying.run(load_config(config_path), source, target)

@@ -15,6 +15,6 @@ safe:
 `source` reads the embedded database, `target` writes the tables of the cluster, `run` does it in order.
 """
 
-from storage.copying.run import Copied, Step, copy_tables
+from storage.copying.run import SETTLING, Copied, Step, Tell, copy_tables
 
-__all__ = ["Copied", "Step", "copy_tables"]
+__all__ = ["SETTLING", "Copied", "Step", "Tell", "copy_tables"]

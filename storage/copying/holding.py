@@ -68,13 +68,13 @@ class Holding:
             return
         if owner not in (None, node.journal):
             raise NodeClaimedError(
-                f"{self._name}: node {node.node} belongs to journal {owner}, but to {node.journal} in the embedded"
-                " database; copy into another storage.cassandra.keyspace"
+                f"{self._name}: node {node.node} belongs to journal {owner}, but to {node.journal} in the"
+                " embedded database; copy into another storage.cassandra.keyspace"
             )
         if owner is not None and (reached != handed_over or reached > block_of(node)):
             raise CursorMovedError(
-                f"{self._name}: a server has written for node {node.node}, up to block {reached}, and the embedded"
-                f" database is at {block_of(node)}; what was written there is not copied over. Go on there with"
+                f"{self._name}: a server has written for node {node.node}, up to block {reached}, and the"
+                f" embedded database is at {block_of(node)}; that is never copied over. Go on there with"
                 ' [storage] backend = "cassandra", or copy into another storage.cassandra.keyspace'
             )
         if reached:

@@ -16,7 +16,7 @@ from storage.copying.holding import Holding, block_of
 from storage.copying.marks import Mark, Marks
 from storage.copying.source import PAGE_ROWS, Source, SourceNode, SourceState
 from storage.copying.target import Target
-from storage.errors import NodeClaimedError, StoreBusyError, StoreUnavailableError
+from storage.errors import NodeClaimedError, StorageError, StoreBusyError
 from storage.settings import StorageSettings
 
 SETTLING = "commit log"
@@ -111,7 +111,7 @@ class _Copy:
         """See that the lock which is held is the one that keeps the source's server away."""
         found = [node.journal for node in state.nodes]
         if not found:
-            raise StoreUnavailableError(
+            raise StorageError(
                 f"{self._source.path}: no server has written to it yet, so there is nothing to copy"
             )
         if journal not in found:

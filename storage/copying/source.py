@@ -12,8 +12,10 @@ from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from parser.block import to_seq
+from parser.settings import VALUES
 from storage.base import Connection, LedgerMinute, Reading, Rejected
 from storage.cassandra.purge import PurgedSums
 from storage.rows import Rows
@@ -43,15 +45,17 @@ _NEWEST: Final = """SELECT max(
 _PURGED: Final = """SELECT before, last_seq, ledger_stored, ledger_rejected, ledger_unkept, ledger_empty,
     connections_stored, connections_rejected, connections_unkept, connections_empty
     FROM purged WHERE node = ?"""
-_OLD_MINUTES: Final = """SELECT coalesce(max(last_seq), 0), coalesce(sum(stored), 0), coalesce(sum(rejected), 0),
-    coalesce(sum(unkept), 0), coalesce(sum(empty), 0) FROM ledger WHERE node = ? AND minute < ?"""
-_OLD_CONNECTIONS: Final = """SELECT coalesce(sum(stored), 0), coalesce(sum(rejected), 0), coalesce(sum(unkept), 0),
-    coalesce(sum(empty), 0) FROM connections WHERE node = ? AND closed_at < ?"""
+_OLD_MINUTES: Final = """SELECT coalesce(max(last_seq), -1), coalesce(sum(stored), 0),
+        coalesce(sum(rejected), 0), coalesce(sum(unkept), 0), coalesce(sum(empty), 0)
+    FROM ledger WHERE node = ? AND minute < ?"""
+_OLD_CONNECTIONS: Final = """SELECT coalesce(sum(stored), 0),
+        coalesce(sum(rejected), 0), coalesce(sum(unkept), 0), coalesce(sum(empty), 0)
+    FROM connections WHERE node = ? AND closed_at < ?"""
 
 _NEXT_DEVICE: Final = "SELECT min(device_id) FROM readings WHERE device_id > ?"
-_READINGS: Final = """SELECT received_at, seq, spindle_temperature_c, spindle_speed_rpm, coolant_flow_lpm,
-        power_kw, voltage_v FROM readings
-    WHERE device_id = ? AND (received_at, seq) > (?, ?) ORDER BY received_at, seq LIMIT ?"""
+_READINGS: Final = f"""SELECT received_at, seq, {", ".join(VALUES)} FROM readings
+    WHERE device_id = ? AND (received_at, seq) > (?, ?) ORDER BY received_at, seq LIMIT ?"""  # noqa: S608  # names
+_ROW: Final = np.dtype([("received_at", "<i8"), ("seq", "<i8"), *((name, "<f8") for name in VALUES)])
 _LATEST: Final = "SELECT * FROM latest_readings WHERE device_id > ? ORDER BY device_id LIMIT ?"
 _REJECTS: Final = "SELECT * FROM rejected_records WHERE seq > ? ORDER BY seq LIMIT ?"
 _CONNECTIONS: Final = """SELECT node, connection, opened_at, closed_at, why, peer, identity, bytes, stored,
@@ -151,7 +155,7 @@ class Source:
 
     def readings(self, since: int, after: Place) -> Iterator[Page]:
         """Readings received since then, in the order of their key, beginning behind `after`."""
-        parts: list[tuple[str, list[Any]]] = []
+        parts: list[tuple[str, NDArray[np.void]]] = []
         rows = 0
         for device, found in self._readings(since, after):
             parts.append((device, found))
@@ -190,14 +194,14 @@ class Source:
             yield page
             after = page[-1].minute
 
-    def _readings(self, since: int, after: Place) -> Iterator[tuple[str, list[Any]]]:
+    def _readings(self, since: int, after: Place) -> Iterator[tuple[str, NDArray[np.void]]]:
         """Rows of one device after the other; several pieces where a device has many."""
         device: str | None = after.device_id
         begin = (after.received_at, after.seq)
         while device is not None:
             begin = max(begin, (since, -1))
             while found := self._ask(_READINGS, device, *begin, self._page_rows):
-                yield device, found
+                yield device, np.fromiter(found, _ROW, len(found))
                 begin = found[-1][:2]
             device, begin = self._ask(_NEXT_DEVICE, device)[0][0], (-1, -1)
 
@@ -214,10 +218,11 @@ class Source:
             return PurgedSums(None, None, (0, 0, 0, 0), (0, 0, 0, 0))
         before, last_seq, *sums = row
         old_seq, *ledger = self._connection.execute(_OLD_MINUTES, (node, before)).get
+        last_seq = max(-1 if last_seq is None else last_seq, old_seq)
         connections = self._connection.execute(_OLD_CONNECTIONS, (node, before)).get
         return PurgedSums(
             before,
-            max(last_seq or 0, old_seq) or None,
+            None if last_seq < 0 else last_seq,
             _added(sums[:4], ledger),
             _added(sums[4:], connections),
         )
@@ -232,21 +237,20 @@ class Source:
             return self._connection.execute(sql, values).fetchall()
 
 
-def _page(parts: list[tuple[str, list[Any]]]) -> Page:
+def _page(parts: list[tuple[str, NDArray[np.void]]]) -> Page:
     devices = sorted({device for device, _ in parts})
     code = {device: place for place, device in enumerate(devices)}
-    codes = np.repeat(
-        np.array([code[device] for device, _ in parts], np.int32), [len(found) for _, found in parts]
-    )
-    received_at, seqs, *values = zip(*(row for _, found in parts for row in found), strict=True)
+    counts = [len(found) for _, found in parts]
+    table = np.concatenate([found for _, found in parts])
     rows = Rows(
         devices,
-        codes,
-        np.array(received_at, np.int64) * 1000,
-        np.array(seqs, np.int64),
-        np.array(values, np.float64),
+        np.repeat(np.array([code[device] for device, _ in parts], np.int32), counts),
+        table["received_at"] * 1000,
+        table["seq"],
+        np.stack([table[name] for name in VALUES]),
     )
-    return Page(rows, Place(parts[-1][0], received_at[-1], seqs[-1]))
+    last = Place(parts[-1][0], int(table["received_at"][-1]), int(table["seq"][-1]))
+    return Page(rows, last)
 
 
 def _added(one: list[int], other: list[int]) -> tuple[int, int, int, int]:

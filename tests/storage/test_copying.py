@@ -17,6 +17,7 @@ from storage.cassandra.connect import Connected
 from storage.cassandra.flight import Flight, Refused
 from storage.copying import Copied, Step, copy_tables
 from storage.copying.marks import Mark, Marks
+from storage.copying.target import Target
 from storage.errors import (
     CursorMovedError,
     DatabaseRestartedError,
@@ -26,6 +27,7 @@ from storage.errors import (
     StoreUnavailableError,
 )
 from storage.reconcile import reconcile
+from storage.rows import Rows
 from storage.settings import CassandraSettings, RejectQuota, SqliteSettings, StorageSettings
 from storage.sqlite import purge
 from tests.storage.building import NOON, STARTED, Machinery, closed, opened, record
@@ -72,6 +74,7 @@ class Shop:
                 end = (closed(number, 500),) if number % 2 else ()
                 ends = [(number, Ending.RESET)] if number % 2 else ()
                 blocks.append(block([(number, b"E0001,1,")], events=end, ends=ends))
+        blocks.append(block([(first + 4, record("E0001") + b"bad#")]))
         return blocks
 
     def write(self, store: CheckedStore, blocks: Blocks) -> None:
@@ -116,14 +119,19 @@ def test_everything_is_the_same_afterwards(shop: Shop) -> None:
     copied = shop.copy()
     assert not copied.already
     assert copied.rows == {
-        "readings": 56,
+        "readings": 57,
         "latest_readings": 4,
         "rejected_records": 9,
         "connections": 5,
-        "ledger": 7,
+        "ledger": 8,
     }
     shop.check()
     shop.check_claims()
+    connected = Connected(shop.storage.cassandra).use()
+    for table in ("ledger", "connections"):
+        counted = connected.execute(f"SELECT next_record FROM {table}")  # noqa: S608  # as above
+        assert set(counted) == {(shop.machinery.record,)}
+    connected.close()
 
 
 def test_the_next_block_is_written_there_as_it_would_have_been_here(shop: Shop) -> None:
@@ -172,17 +180,23 @@ def test_a_purge_that_was_interrupted_is_copied_so_that_it_adds_up(
     assert findings(again.source) == findings(again.target) == []
 
 
-def test_an_interrupted_copy_goes_on_where_it_was(shop: Shop) -> None:
-    """Stopped after its first step, again after its second, and so on: it never copies a page twice."""
-    pages: list[int] = []
+def test_an_interrupted_copy_goes_on_where_it_was(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after its first step, again after its second, and so on: it never copies a row twice."""
+    readings, seqs = Target.readings, list[int]()
+
+    def counted(self: Target, rows: Rows) -> None:
+        seqs.extend(rows.seqs.tolist())
+        readings(self, rows)
+
+    monkeypatch.setattr(Target, "readings", counted)
     for step in range(1, 40):
         try:
-            shop.copy(_stops_at(step, pages))
+            copied = shop.copy(_stops_at(step))
             break
         except _Stopped:
             continue
     assert step > 3
-    assert pages == sorted(set(pages))
+    assert copied.rows["readings"] == len(seqs) == len(set(seqs))
     shop.check()
     shop.check_claims()
 
@@ -250,7 +264,7 @@ def test_rejects_that_were_accepted_between_two_copies_move_there_too(shop: Shop
 def test_a_source_that_grew_while_the_copy_was_interrupted_is_copied_whole(shop: Shop) -> None:
     """Also where rows came for machines that the copy had passed."""
     with pytest.raises(_Stopped):
-        shop.copy(_stops_at(3, []))
+        shop.copy(_stops_at(3))
     shop.write(shop.source, shop.life(first=6))
     _accept_one(shop.source)
     shop.copy()
@@ -275,7 +289,7 @@ def test_a_source_that_is_written_meanwhile_is_not_handed_over(shop: Shop) -> No
 def test_no_server_begins_on_half_of_the_rows(shop: Shop) -> None:
     """It is told what to do; so is somebody who would copy into what another journal has written."""
     with pytest.raises(_Stopped):
-        shop.copy(_stops_at(2, []))
+        shop.copy(_stops_at(2))
     with (
         closing(shop.target.writer()) as writer,
         pytest.raises(NodeClaimedError, match="run `headrace db copy` again"),
@@ -336,7 +350,7 @@ def test_what_is_left_of_its_life_is_what_a_row_gets(shop: Shop) -> None:
         for row in history
         if row.received_at >= newest - keep_ms
     ]
-    assert 0 < len(kept) < 56
+    assert 0 < len(kept) < 57
     assert {seq for seq, _, _ in rows} == {seq for _, seq in kept}
     assert all(3_500 < ttl <= keep_ms // 1000 + 3_600 for _, _, ttl in rows)
     assert findings(shop.target) == []
@@ -390,14 +404,11 @@ class _Stopped(Exception):  # noqa: N818  # it is none
     """Somebody pressed Ctrl-C."""
 
 
-def _stops_at(step: int, pages: list[int]) -> Tell:
-    left = [step]
+def _stops_at(step: int) -> Tell:
+    left = iter(range(step - 1))
 
-    def tell(step: Step) -> None:
-        if step.table == "readings":
-            pages.append(step.done)
-        left[0] -= 1
-        if not left[0]:
+    def tell(_: Step) -> None:
+        if next(left, None) is None:
             raise _Stopped
 
     return tell
