@@ -29,10 +29,11 @@ from parser.block import Block
 from parser.parsed import ParsedBlock
 from parser.settings import Rules
 from storage.live import LiveFeed
-from storage.settings import SqliteSettings, StorageSettings
+from storage.settings import CassandraSettings, SqliteSettings, StorageSettings
 
 _LAG_EVERY_S: Final = 0.01
 _PATIENCE_S: Final = 600.0
+_READY_S: Final = 60.0
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -43,6 +44,8 @@ class Options(msgspec.Struct, frozen=True):
     """Run on this core only."""
 
     connections: int = 20_000
+    cassandra: CassandraSettings = CassandraSettings()
+    """Where the kind `cassandra` writes."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -57,6 +60,12 @@ class Outcome(msgspec.Struct, frozen=True):
     lags: list[float] = []
     """Of the event loop, in seconds, sampled every 10 ms."""
 
+    progress: list[tuple[float, int]] = []
+    """When how many rows were known to be stored, by the clock that all processes share."""
+
+    requests: int = 0
+    """Confirmed by the database."""
+
 
 class Meter:
     """Counts until everything has come."""
@@ -69,6 +78,8 @@ class Meter:
         self.expected: int | None = None
         self.done = asyncio.Event()
         self.lags: list[float] = []
+        self.progress: list[tuple[float, int]] = []
+        self.requests = 0
 
     def begin(self) -> None:
         """The first byte is here."""
@@ -91,7 +102,8 @@ class Meter:
         """What it took."""
         peak = _peak_kib() / 1024
         cpu = _cpu_seconds() - self._cpu
-        return Outcome(self.processed, self.last - self.first, cpu, peak, self.lags)
+        seconds = self.last - self.first
+        return Outcome(self.processed, seconds, cpu, peak, self.lags, self.progress, self.requests)
 
     async def sample_lag(self) -> None:
         """Measure how late the loop is, for as long as it runs."""
@@ -180,8 +192,18 @@ async def durable(options: Options, meter: Meter) -> list[int]:
 
 async def store(options: Options, meter: Meter) -> list[int]:
     """The whole way into SQLite rows."""
+    sqlite = SqliteSettings(path=f"{options.folder}/tables.db")
+    return await _into_rows(options, meter, StorageSettings(sqlite=sqlite))
+
+
+async def cassandra(options: Options, meter: Meter) -> list[int]:
+    """The whole way into Cassandra rows."""
+    storage = StorageSettings(backend="cassandra", cassandra=options.cassandra)
+    return await _into_rows(options, meter, storage)
+
+
+async def _into_rows(options: Options, meter: Meter, storage: StorageSettings) -> list[int]:
     journal = Journal(JournalSettings(path=f"{options.folder}/journal"), 0)
-    storage = StorageSettings(sqlite=SqliteSettings(path=f"{options.folder}/tables.db"))
     metrics = IngestMetrics()
     server = IngestServer(
         IngestSettings(port=0, ack_port=0, max_connections=options.connections),
@@ -193,8 +215,9 @@ async def store(options: Options, meter: Meter) -> list[int]:
         metrics=metrics,
     )
     await server.start("bench")
-    while server.statistics.sinks[0].state is not SinkState.RUNNING:  # noqa: ASYNC110  # not measured yet
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(_READY_S):
+        while server.statistics.sinks[0].state is not SinkState.RUNNING:  # noqa: ASYNC110  # not measured yet
+            await asyncio.sleep(0.05)
     asyncio.get_running_loop().create_task(_watch_rows(metrics, meter))  # ends with the loop
     return server.listener.ports
 
@@ -206,6 +229,9 @@ async def _watch_rows(metrics: IngestMetrics, meter: Meter) -> None:
         if metrics.received_records._value.get():  # noqa: SLF001
             meter.begin()
         if rows > meter.processed:
+            requests = metrics.store_requests.labels("tables", "confirmed")
+            meter.requests = int(requests._value.get())  # noqa: SLF001
+            meter.progress.append((time.perf_counter(), rows))
             meter.count(rows - meter.processed)
 
 
@@ -214,6 +240,7 @@ KINDS: Final[dict[str, Kind]] = {
     "discard": discard,
     "durable": durable,
     "store": store,
+    "cassandra": cassandra,
 }
 
 

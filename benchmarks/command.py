@@ -65,6 +65,38 @@ def read(runs: int, seconds: float, out: Path, rows: int) -> None:
     _measure("read", out, lambda: storing.read(runs, seconds, rows))
 
 
+PARTS: Final = ("writers", "shape", "sockets", "latency", "growth", "read", "backlog")
+
+
+@bench.command("cassandra")
+@_runs
+@_out
+@click.option(
+    "--rows",
+    type=click.IntRange(1_000, 100_000_000),
+    default=2_000_000,
+    show_default=True,
+    help="In each run; a slow writer gets fewer.",
+)
+@click.option(
+    "--backlog",
+    type=click.IntRange(1_000, 100_000_000),
+    default=2_000_000,
+    show_default=True,
+    help="Records that wait when the node goes on.",
+)
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="This part; several times for several.")
+def cassandra(runs: int, out: Path, rows: int, backlog: int, only: tuple[str, ...]) -> None:
+    """Sockets to Cassandra rows and back, against other writers and readers; starts a node of its own.
+
+    All parts take about half an hour. With HEADRACE_CASSANDRA_CONTACT_POINTS set (host or host:port, comma
+    separated) that cluster is measured instead.
+    """
+    from benchmarks.cassandra.run import run  # noqa: PLC0415  # who measures something else needs no driver
+
+    _measure("cassandra", out, lambda: run(runs, rows, backlog, only))
+
+
 def _measure(name: str, out: Path, run: Callable[[], tuple[list[Figure], list[Comparison]]]) -> None:
     figures, comparisons = run()
     publish(make_report(name, _command(name, click.get_current_context().params), figures, comparisons), out)
@@ -72,5 +104,10 @@ def _measure(name: str, out: Path, run: Callable[[], tuple[list[Figure], list[Co
 
 def _command(name: str, params: dict[str, object]) -> str:
     """What to type to measure the same again; where it is written doesn't matter."""
-    words = [f"--{key} {value}" for key, value in params.items() if key != "out"]
+    words = [
+        f"--{key} {value}"
+        for key, given in params.items()
+        if key != "out"
+        for value in (given if isinstance(given, tuple) else (given,))
+    ]
     return " ".join(["headrace", "bench", name, *words])

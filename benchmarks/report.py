@@ -1,7 +1,7 @@
 """What a benchmark found: a table on the terminal, JSON and a plot in files, and the machine it ran on."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -28,6 +28,9 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     runs: list[float] = []
     cpu_s_per_million: float | None = None
     """Processor time of the measured process for a million records, its children included."""
+
+    store_cpu_s_per_million: float | None = None
+    """The same of the database's node, where it is a program of its own and ours to look at."""
 
     memory_mib: float | None = None
     """Peak resident size of the measured process."""
@@ -56,10 +59,20 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     comparisons: list[Comparison]
 
 
-def middle(figures: Sequence[Figure]) -> Figure:
-    """The run with the median rate, carrying all runs' rates."""
-    wanted = median(figure.rate for figure in figures)
-    chosen = min(figures, key=lambda figure: abs(figure.rate - wanted))
+def rate_of(figure: Figure) -> float:
+    """What most figures are about."""
+    return figure.rate
+
+
+def p99_of(figure: Figure) -> float:
+    """What a figure about latencies is about, in milliseconds."""
+    return (figure.percentiles_ms or {})["p99"]
+
+
+def middle(figures: Sequence[Figure], by: Callable[[Figure], float] = rate_of) -> Figure:
+    """The run with the median rate, or of what else it is about, carrying all runs' rates."""
+    wanted = median(map(by, figures))
+    chosen = min(figures, key=lambda figure: abs(by(figure) - wanted))
     return msgspec.structs.replace(chosen, runs=[figure.rate for figure in figures])
 
 
@@ -124,7 +137,7 @@ def _machine() -> str:
 def _print(report: Report) -> None:
     console = Console()
     table = Table(title=f"{report.benchmark}: {report.command}", caption=report.machine)
-    for column in ("figure", "median", "unit", "CPU s / million", "MiB", "ms", "runs"):
+    for column in ("figure", "median", "unit", "CPU s / million", "store's", "MiB", "ms", "runs"):
         table.add_column(column, overflow="fold")
     for figure in report.figures:
         found = figure.percentiles_ms or {}
@@ -132,8 +145,9 @@ def _print(report: Report) -> None:
             figure.name + (f" ({figure.note})" if figure.note else ""),
             f"{figure.rate:,.0f}" if figure.rate >= 100 else f"{figure.rate:.2f}",
             figure.unit,
-            "" if figure.cpu_s_per_million is None else f"{figure.cpu_s_per_million:.2f}",
-            "" if figure.memory_mib is None else f"{figure.memory_mib:.0f}",
+            _short(figure.cpu_s_per_million, 2),
+            _short(figure.store_cpu_s_per_million, 1),
+            _short(figure.memory_mib, 0),
             ", ".join(f"{name} {value:g}" for name, value in found.items()),
             ", ".join(f"{run:,.4g}" for run in figure.runs),
         )
@@ -141,6 +155,10 @@ def _print(report: Report) -> None:
     for comparison in report.comparisons:
         mark = {True: "reached", False: "NOT reached", None: ""}[comparison.reached]
         console.print(f"  {comparison.what}: {comparison.ratio:.3g}  {comparison.target}  {mark}")
+
+
+def _short(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{value:.{decimals}f}"
 
 
 def _plot(report: Report) -> str:

@@ -1,12 +1,16 @@
-"""Starting a measured process, sending to it, and hearing what it took."""
+"""Starting a measured process, sending to it or beside it, and hearing what it took."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +18,12 @@ import msgspec
 
 from benchmarks.child import Options, Outcome
 from benchmarks.report import Figure, percentiles
-from simulator.blast import BlastResult, Prepared, send
+from simulator.blast import BlastResult, Prepared, prepare, send
+from storage.settings import CassandraSettings
 
 _LAST_CORE: Final = max(os.sched_getaffinity(0))
+_LONGEST_S: Final = 3600.0
+_END_S: Final = 10.0
 
 
 class Child:
@@ -63,10 +70,16 @@ class Child:
 
 
 @contextmanager
-def child(kind: str, *, core: int | None = None, connections: int = 20_000) -> Iterator[Child]:
+def child(
+    kind: str,
+    *,
+    core: int | None = None,
+    connections: int = 20_000,
+    cassandra: CassandraSettings | None = None,
+) -> Iterator[Child]:
     """A measured process for as long as the context lasts, in a folder of its own on the local disk."""
     with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=Path.cwd()) as folder:
-        started = Child(kind, Options(folder, core, connections))
+        started = Child(kind, Options(folder, core, connections, cassandra or CassandraSettings()))
         try:
             yield started
         finally:
@@ -83,11 +96,15 @@ def blast(
     ack: bool = False,
     rate: float | None = None,
     core: int | None = None,
+    cassandra: CassandraSettings | None = None,
     note: str = "",
 ) -> tuple[Figure, BlastResult]:
     """Send so many records to a process, as fast as it takes them or at a rate; what it took."""
     records -= records % prepared.records
-    with child(kind, core=core) as measured, pinned(None if core is None else _LAST_CORE):
+    with (
+        child(kind, core=core, cassandra=cassandra) as measured,
+        pinned(None if core is None else _LAST_CORE),
+    ):
         port = measured.ports[1] if ack else measured.ports[0]
         sent = send(
             "127.0.0.1",
@@ -124,3 +141,38 @@ def pinned(core: int | None) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def sending(port: int, prepared: Prepared, rate: float) -> Iterator[None]:
+    """Send at a steady rate meanwhile, from a process of its own."""
+    spawning = get_context("spawn")  # a driver's threads don't survive a fork
+    begun = spawning.Event()
+    process = spawning.Process(target=_send, args=(port, prepared, rate, begun), daemon=True)
+    process.start()
+    try:
+        if not begun.wait(_END_S):
+            raise RuntimeError("the sender did not begin")
+        yield
+    finally:
+        process.kill()
+        process.join(_END_S)
+
+
+def _send(port: int, prepared: Prepared, rate: float, begun: Event) -> None:
+    begun.set()
+    send("127.0.0.1", port, prepared, connections=4, duration_s=_LONGEST_S, rate=rate)
+
+
+def send_marks(port: int, devices: int, packets: int, per_packet: int, sent: list[float]) -> None:
+    """Send a packet every 10 ms; its last record is of `mark` and carries the packet's number as speed.
+
+    `sent` gets the moment of each.
+    """
+    filler = prepare(devices, per_packet - 1).payload
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        begun = time.perf_counter()
+        for number in range(packets):
+            time.sleep(max(0.0, begun + 0.01 * number - time.perf_counter()))
+            sent.append(time.perf_counter())
+            sock.sendall(filler + b"mark,1,%d,1,1,1#" % number)

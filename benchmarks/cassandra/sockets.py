@@ -1,0 +1,86 @@
+"""The parts `sockets` and `growth`: the whole way from sockets to rows, with few devices and with many.
+
+What is measured is a server in a process of its own with its sink, as `headrace serve` runs them: listener,
+journal, parser, Cassandra. Sent is as fast as the sockets take it, counted are rows. So that both share the
+machine with the same sender, our writer alone is measured while records are sent at the rate of the whole way
+to a server that only parses.
+"""
+
+from contextlib import closing
+from functools import cache
+from typing import Final
+
+from benchmarks.cassandra.bench import Bench, Found
+from benchmarks.cassandra.ready import DEVICES, ReadyWriter
+from benchmarks.cassandra.target import Stopwatch
+from benchmarks.report import Figure, compare, middle
+from benchmarks.running import child, sending
+from simulator.blast import prepare, send
+
+PREPARED: Final = 100_000
+"""Records in the block that a sender repeats."""
+
+_CONNECTIONS: Final = 4
+_MANY: Final = (100, 1_000, 10_000)
+
+
+@cache
+def whole(bench: Bench) -> Figure:
+    """The whole way with a hundred devices, measured once: its rate is the ceiling for the other parts."""
+    return middle([_whole(bench, DEVICES, "sockets to rows") for _ in range(bench.runs)])
+
+
+def sockets(bench: Bench) -> Found:
+    """The whole way, and our writer alone beside the same sender."""
+    through = whole(bench)
+    alone = middle([_alone(bench, through.rate) for _ in range(bench.runs)])
+    return [through, alone], [
+        compare("sockets to rows / our writer alone", through.rate / alone.rate, at_least=0.9),
+        compare("CPU of server and sink, µs a row", through.cpu_s_per_million or 0.0, at_most=2.5),
+    ]
+
+
+def growth(bench: Bench) -> Found:
+    """As much from more devices, so that each has fewer rows in a batch."""
+    figures = [
+        middle([_whole(bench, devices, f"{devices:,} devices") for _ in range(bench.runs)])
+        for devices in _MANY
+    ]
+    few, _, many = figures
+    return figures, [compare(f"{many.name} / {few.name}", many.rate / few.rate, at_least=0.4)]
+
+
+def _whole(bench: Bench, devices: int, name: str) -> Figure:
+    """Time runs from the first byte that the server sees to the last row that the sink reports."""
+    prepared = prepare(devices, PREPARED)
+    with bench.target.keyspace() as settings, child("cassandra", cassandra=settings) as measured:
+        bench.target.rest()
+        stopwatch = Stopwatch(bench.target)
+        port = measured.ports[0]
+        sent = send("127.0.0.1", port, prepared, connections=_CONNECTIONS, records=bench.rows)
+        outcome = measured.finish(sent.sent)
+        store_cpu = stopwatch.store_cpu_s_per_million(outcome.processed)
+    return Figure(
+        name=name,
+        rate=outcome.processed / outcome.seconds,
+        unit="rows/s",
+        cpu_s_per_million=1e6 * outcome.cpu_s / outcome.processed,
+        store_cpu_s_per_million=store_cpu,
+        memory_mib=outcome.memory_mib,
+        note=f"{outcome.processed / outcome.requests:.0f} rows a request",
+    )
+
+
+def _alone(bench: Bench, rate: float) -> Figure:
+    prepared = prepare(DEVICES, PREPARED)
+    with (
+        bench.target.keyspace() as settings,
+        closing(ReadyWriter(settings)) as ours,
+        child("discard") as beside,
+    ):
+        ours.write(bench.rows // 10)
+        bench.target.rest()
+        with sending(beside.ports[0], prepared, rate):
+            stopwatch = Stopwatch(bench.target)
+            ours.write(bench.rows)
+            return stopwatch.figure("our writer alone", bench.rows, "beside the same sender")

@@ -1,0 +1,156 @@
+"""The parts `writers` and `shape`: rows that are in memory already, into one table, by each writer in turn.
+
+The slow ones get fewer rows, so that each takes about as long. All of a round run before the next round
+begins: a noisy moment hits them alike.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Final, NamedTuple
+
+import msgspec
+
+from benchmarks.cassandra.bench import Bench, Found
+from benchmarks.cassandra.peers import (
+    BATCH_ROWS,
+    Acsylla,
+    driver_batches,
+    in_batches,
+    python_rows,
+    row_by_row,
+)
+from benchmarks.cassandra.ready import DEVICES, ReadyWriter
+from benchmarks.cassandra.shapes import FIVE_COLUMNS, FROZEN, Shape
+from benchmarks.cassandra.target import Stopwatch
+from benchmarks.report import Comparison, Figure, compare, middle
+from storage.settings import CassandraSettings
+
+_TABLES: Final = ("readings", "latest_readings", "device_buckets", FIVE_COLUMNS.table, FROZEN.table)
+_WHOLE_BATCHES: Final = BATCH_ROWS * DEVICES
+_SHARES: Final = {"row by row": 64, "BatchStatement": 8, "acsylla": 3}
+"""A slow writer gets this part of the rows."""
+
+_WARMING: Final = 10
+"""This part of a run's rows is written before anything is measured."""
+
+
+class Case(NamedTuple):
+    """A writer, and how much it is to write."""
+
+    name: str
+    rows: int
+    write: Callable[[], object]
+    warm: Callable[[], object]
+
+
+def writers(bench: Bench) -> Found:
+    """Ours, against a row at a time, the driver's batches and those of the C++ driver, in both shapes."""
+    with _tables(bench) as (settings, ours), _acsylla(settings) as acsylla:
+        cases = [_ours(ours, bench.rows)]
+        for shape in (FIVE_COLUMNS, FROZEN):
+            cases += _driver_cases(ours, shape, bench.rows)
+            if acsylla is not None:
+                cases.append(_acsylla_case(acsylla, shape, bench.rows))
+        figures = _measure(bench, ours, cases)
+    if acsylla is None:
+        figures[0] = msgspec.structs.replace(figures[0], note="acsylla is not installed, so not measured")
+    return figures, [_against(figures[0], figure) for figure in figures[1:]]
+
+
+def shape(bench: Bench) -> Found:
+    """Our writer with the row as one frozen value, and as five columns."""
+    with _tables(bench) as (_, ours):
+        five = Case(
+            "ours, five columns",
+            bench.rows,
+            partial(ours.write_five_columns, bench.rows),
+            partial(ours.write_five_columns, bench.rows // _WARMING),
+        )
+        figures = _measure(bench, ours, [_ours(ours, bench.rows), five])
+    return figures, [_against(*figures)]
+
+
+@contextmanager
+def _tables(bench: Bench) -> Iterator[tuple[CassandraSettings, ReadyWriter]]:
+    with bench.target.keyspace() as settings, closing(ReadyWriter(settings)) as ours:
+        for one in (FIVE_COLUMNS, FROZEN):
+            ours.connected.execute(one.create)
+        yield settings, ours
+
+
+@contextmanager
+def _acsylla(settings: CassandraSettings) -> Iterator[Acsylla | None]:
+    """The C++ driver, where it is installed."""
+    try:
+        acsylla = Acsylla(settings)
+    except ImportError:
+        yield None
+        return
+    with closing(acsylla):
+        yield acsylla
+
+
+def _ours(ours: ReadyWriter, rows: int) -> Case:
+    return Case("ours, frozen", rows, partial(ours.write, rows), partial(ours.write, rows // _WARMING))
+
+
+def _driver_cases(ours: ReadyWriter, shape: Shape, rows: int) -> list[Case]:
+    singles = python_rows(shape, _share("row by row", rows))
+    batches = in_batches(python_rows(shape, _share("BatchStatement", rows)))
+    row_at_a_time = partial(row_by_row, ours.connected, shape)
+    in_driver_batches = partial(driver_batches, ours.connected, shape)
+    return [
+        Case(
+            f"row by row, {shape.label}",
+            len(singles),
+            partial(row_at_a_time, singles),
+            partial(row_at_a_time, singles[: len(singles) // _WARMING]),
+        ),
+        Case(
+            f"BatchStatement, {shape.label}",
+            sum(map(len, batches)),
+            partial(in_driver_batches, batches),
+            partial(in_driver_batches, batches[: len(batches) // _WARMING]),
+        ),
+    ]
+
+
+def _acsylla_case(acsylla: Acsylla, shape: Shape, rows: int) -> Case:
+    batches = in_batches(python_rows(shape, _share("acsylla", rows)))
+    return Case(
+        f"acsylla, {shape.label}",
+        sum(map(len, batches)),
+        partial(acsylla.write, shape, batches),
+        partial(acsylla.write, shape, batches[: len(batches) // _WARMING]),
+    )
+
+
+def _share(name: str, rows: int) -> int:
+    """How many rows a slow writer gets: such that its batches are full, where that is possible."""
+    share = max(DEVICES, rows // _SHARES[name])
+    return share - share % _WHOLE_BATCHES or share
+
+
+def _measure(bench: Bench, ours: ReadyWriter, cases: list[Case]) -> list[Figure]:
+    for case in cases:
+        case.warm()
+    rounds = [[_measure_one(bench, ours, case) for case in cases] for _ in range(bench.runs)]
+    return [middle(list(of_case)) for of_case in zip(*rounds, strict=True)]
+
+
+def _measure_one(bench: Bench, ours: ReadyWriter, case: Case) -> Figure:
+    """Into empty tables, on a node that has nothing else to do."""
+    for table in _TABLES:
+        ours.connected.execute(f"TRUNCATE {table}")
+    bench.target.rest()
+    ours.requests()
+    stopwatch = Stopwatch(bench.target)
+    case.write()
+    requests = ours.requests()
+    fat = f", {case.rows / requests:.0f} a request" if requests else ""
+    return stopwatch.figure(case.name, case.rows, f"{case.rows:,} rows{fat}")
+
+
+def _against(ours: Figure, other: Figure) -> Comparison:
+    return compare(f"{ours.name} / {other.name}", ours.rate / other.rate)

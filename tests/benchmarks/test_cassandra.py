@@ -1,0 +1,102 @@
+"""The benchmark of Cassandra runs in all its parts, and every writer in it writes the same rows."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.cassandra.peers import Acsylla, driver_batches, in_batches, python_rows, row_by_row
+from benchmarks.cassandra.ready import ReadyWriter
+from benchmarks.cassandra.run import PARTS
+from benchmarks.cassandra.shapes import FIVE_COLUMNS, FROZEN, Shape
+from benchmarks.command import PARTS as NAMES
+from benchmarks.command import bench
+from benchmarks.running import blast
+from parser.settings import VALUES
+from simulator.blast import prepare
+from storage.settings import CassandraSettings
+from tests.support.cassandra import Cassandra
+
+pytestmark = [pytest.mark.cassandra, pytest.mark.timeout(600)]
+
+_ROWS = 2_000
+
+
+@pytest.fixture
+def settings(cassandra: Cassandra) -> CassandraSettings:
+    """Of a keyspace that nobody has used."""
+    points = tuple(cassandra.contact_points)
+    return CassandraSettings(contact_points=points, port=cassandra.port, keyspace=cassandra.keyspace())
+
+
+@pytest.fixture
+def ours(settings: CassandraSettings) -> Iterator[ReadyWriter]:
+    """Our writer, beside the tables of the others."""
+    with closing(ReadyWriter(settings)) as writer:
+        for shape in (FIVE_COLUMNS, FROZEN):
+            writer.connected.execute(shape.create)
+        yield writer
+        writer.connected.execute(f"DROP KEYSPACE {settings.keyspace}")
+
+
+def test_every_part_can_be_chosen() -> None:
+    assert tuple(PARTS) == NAMES
+
+
+def test_all_is_measured_but_pausing_a_cluster_that_is_not_ours(
+    cassandra: Cassandra, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    where = ",".join(f"{host}:{cassandra.port}" for host in cassandra.contact_points)
+    monkeypatch.setenv("HEADRACE_CASSANDRA_CONTACT_POINTS", where)
+    words = ["cassandra", "--runs", "1", "--rows", str(_ROWS), "--out", str(tmp_path)]
+    result = CliRunner().invoke(bench, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    report = json.loads((tmp_path / "cassandra.json").read_text())
+    assert all(figure["rate"] > 0 for figure in report["figures"])
+    assert len([found for found in report["comparisons"] if found["target"]]) == 6
+    assert "backlog: not measured" in result.stderr
+
+
+def test_a_rate_counts_rows_in_cassandra(ours: ReadyWriter, settings: CassandraSettings) -> None:
+    figure, sent = blast("cassandra", prepare(10, 1_000), _ROWS, cassandra=settings)
+    assert figure.rate > 0
+    assert ours.connected.execute("SELECT count(*) FROM readings") == [(sent.sent,)]
+
+
+def test_our_writer_writes_the_rows_that_the_others_get(ours: ReadyWriter) -> None:
+    ours.write(_ROWS)
+    assert _rows_in(ours, FROZEN, "readings") == sorted(python_rows(FIVE_COLUMNS, _ROWS))
+
+
+@pytest.mark.parametrize("shape", [FIVE_COLUMNS, FROZEN], ids=["five columns", "frozen"])
+def test_every_writer_writes_the_same_rows(
+    ours: ReadyWriter, settings: CassandraSettings, shape: Shape
+) -> None:
+    """One that wrote less would look faster."""
+    rows = python_rows(shape, _ROWS)
+    with closing(Acsylla(settings)) as acsylla:
+        writes = [
+            partial(row_by_row, ours.connected, shape, rows),
+            partial(driver_batches, ours.connected, shape, in_batches(rows)),
+            partial(acsylla.write, shape, in_batches(rows)),
+        ]
+        if shape is FIVE_COLUMNS:
+            writes.append(partial(ours.write_five_columns, _ROWS))
+        for write in writes:
+            write()
+            assert _rows_in(ours, shape, shape.table) == sorted(python_rows(FIVE_COLUMNS, _ROWS))
+            ours.connected.execute(f"TRUNCATE {shape.table}")
+
+
+def _rows_in(ours: ReadyWriter, shape: Shape, table: str) -> list[tuple[Any, ...]]:
+    """All rows, as Python values of five columns."""
+    values = ", ".join(VALUES if shape is FIVE_COLUMNS else [f"reading.{name}" for name in VALUES])
+    cql = (
+        f"SELECT device_id, toUnixTimestamp(bucket), toUnixTimestamp(received_at), seq, {values} FROM {table}"  # noqa: S608
+    )
+    return sorted(tuple(row) for row in ours.connected.execute(cql))
