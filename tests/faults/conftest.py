@@ -12,6 +12,16 @@ from storage.settings import CassandraSettings
 from tests.faults.harness import Server, Settings
 from tests.support.needing import need
 
+_DENYLIST = {
+    "partition_denylist_enabled": True,
+    "denylist_writes_enabled": True,
+    "denylist_reads_enabled": False,
+    "denylist_range_reads_enabled": False,
+    "denylist_refresh": "1s",
+    "denylist_consistency_level": "ONE",
+}
+"""With it a node can be told to refuse single rows."""
+
 MakeServer = Callable[..., Server]
 
 
@@ -57,7 +67,8 @@ def server(make_server: MakeServer) -> Server:
 def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A Cassandra of one node that tests may stop, kill and cut; each uses a keyspace of its own."""
     need(not missing(), missing())
-    with Cluster(tmp_path_factory.mktemp("cassandra"), port=0, heap_mib=1024) as cluster:
+    folder = tmp_path_factory.mktemp("cassandra")
+    with Cluster(folder, port=0, heap_mib=1024, settings=_DENYLIST) as cluster:
         yield cluster
 
 

@@ -1,0 +1,112 @@
+"""Cassandra stands still, is away at a start, or is started anew: the journal takes what comes meanwhile."""
+
+import time
+
+import pytest
+
+from devcluster import Cluster
+from storage.settings import CassandraSettings
+from tests.faults.cassandra_oracle import check_all, on_cassandra
+from tests.faults.conftest import MakeServer
+from tests.faults.sender import Sender
+from tests.faults.waiting import wait_until
+
+pytestmark = [pytest.mark.fault, pytest.mark.cassandra, pytest.mark.timeout(240)]
+
+_RECEIVED = "headrace_received_records_total"
+_STORED = 'headrace_records_stored_total{sink="tables"}'
+
+
+def test_machines_notice_nothing_of_a_database_that_stands_still(
+    make_server: MakeServer, one_node: Cluster, tables: CassandraSettings, *, long_form: bool
+) -> None:
+    """For a minute in the long form: acknowledgements go on at 10 000 records/s; then all is made up for."""
+    server = make_server(on_cassandra(tables))
+    server.start()
+    sender = Sender("M", server.ack_port, per_second=10_000)
+    sender.start()
+    sender.wait_for_more(30_000)
+    one_node.nodes[0].pause()
+    try:
+        paused = time.monotonic()
+        before = len(sender.acknowledged)
+        while time.monotonic() < paused + (60 if long_form else 12):
+            sender.wait_for_more(5_000)
+            assert server.ready().ready, "machines notice nothing"
+        pace = (len(sender.acknowledged) - before) / (time.monotonic() - paused)
+    finally:
+        one_node.nodes[0].resume()
+    resumed, received = time.monotonic(), server.metric(_RECEIVED)
+    behind = received - server.metric(_STORED)
+    assert behind > 50_000, "the database did not stand still"
+    wait_until(lambda: server.metric(_STORED) >= received, "the tables have what waited", 120)
+    took = time.monotonic() - resumed
+    sender.stop()
+    server.wait_drained()
+    print(  # noqa: T201  # measured, and no promise on a machine as small as this
+        f"acknowledged {pace:.0f} records/s, silent for at most {sender.longest_silence_s:.2f} s;"
+        f" {behind:.0f} records behind, made up for in {took:.1f} s"
+    )
+    check_all(server, tables, [sender])
+
+
+def test_a_server_takes_data_while_the_database_is_not_there_yet(
+    make_server: MakeServer, one_node: Cluster, tables: CassandraSettings
+) -> None:
+    """It says what it waits for, and stores everything once the database comes."""
+    server = make_server(on_cassandra(tables))
+    server.start()
+    sender = Sender("M", server.ack_port, per_second=2_000)
+    sender.start()
+    sender.wait_for_more(2_000)
+    assert server.stop() == 0
+    one_node.nodes[0].stop()
+    took = server.start()
+    sender.port = server.ack_port
+    sender.wait_for_more(20_000)
+    wait_until(lambda: server.ready().sinks[0].state == "waiting", "the sink waits")
+    assert "no node can be reached" in str(server.ready().sinks[0].reason)
+    assert server.ready().ready
+    one_node.nodes[0].start()
+    one_node.nodes[0].wait_up()
+    up = time.monotonic()
+    sender.wait_for_more(10_000)
+    sender.stop()
+    server.wait_drained()
+    print(f"took data after {took:.1f} s; all stored {time.monotonic() - up:.1f} s after the database was up")  # noqa: T201
+    check_all(server, tables, [sender])
+
+
+def test_the_first_start_of_a_journal_needs_the_database(
+    make_server: MakeServer, one_node: Cluster, tables: CassandraSettings
+) -> None:
+    """Whether the node id is free, and where its numbers go on, only the tables know."""
+    one_node.nodes[0].stop()
+    status, said = make_server(on_cassandra(tables)).refused()
+    assert status == 2
+    assert "no node can be reached" in said
+    assert "Traceback" not in said
+
+
+def test_rows_are_written_again_soon_after_the_database_was_restarted(
+    make_server: MakeServer, one_node: Cluster, tables: CassandraSettings
+) -> None:
+    """Killed and started anew under a server that goes on; what it may have forgotten is written again."""
+    server = make_server(on_cassandra(tables))
+    server.start()
+    sender = Sender("M", server.ack_port, per_second=2_000)
+    sender.start()
+    wait_until(lambda: server.metric(_STORED) > 2_000, "rows are written")
+    one_node.nodes[0].kill()
+    wait_until(lambda: server.ready().sinks[0].state == "waiting", "the sink waits")
+    one_node.nodes[0].start()
+    one_node.nodes[0].wait_up()
+    up, stored = time.monotonic(), server.metric(_STORED)
+    wait_until(lambda: server.metric(_STORED) > stored, "rows are written again", 60)
+    took = time.monotonic() - up
+    assert server.ready().ready
+    sender.stop()
+    server.wait_drained()
+    print(f"rows again {took:.1f} s after the node was up")  # noqa: T201
+    assert server.said_event("written_again")
+    check_all(server, tables, [sender])

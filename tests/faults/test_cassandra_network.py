@@ -1,0 +1,166 @@
+"""A bad network between server and Cassandra: whatever it loses, the rows come out exact."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import msgspec
+import pytest
+
+from storage.settings import CassandraSettings
+from tests.faults import processes
+from tests.faults.cassandra_oracle import check_all, on_cassandra, stored_numbers
+from tests.faults.conftest import MakeServer
+from tests.faults.harness import MIB, Server
+from tests.faults.proxy import Direction, Fate, Proxy, arrives
+from tests.faults.sender import Sender
+from tests.faults.waiting import wait_until
+
+pytestmark = [pytest.mark.fault, pytest.mark.cassandra, pytest.mark.timeout(300)]
+
+_STORED: Final = 'headrace_records_stored_total{sink="tables"}'
+_REPEATED: Final = 'headrace_store_requests_total{outcome="repeated",sink="tables"}'
+_MOVED: Final = b"[applied]"
+"""Stands in the answer to a compare-and-set, and in no other."""
+
+_chance = random.Random(1)  # noqa: S311  # no secret; repeatable
+
+
+@contextmanager
+def meeting(
+    direction: Direction, fate: Callable[[bytes], Fate], unwanted: Fate, count: int
+) -> Iterator[None]:
+    """Let frames of this direction meet a fate, until so many met the unwanted one."""
+    before = direction.met[unwanted]
+    direction.fate = fate
+    try:
+        yield
+        wait_until(lambda: direction.met[unwanted] >= before + count, f"{count} frames met {unwanted}", 90)
+    finally:
+        direction.fate = arrives
+
+
+def some(unwanted: Fate) -> Callable[[bytes], Fate]:
+    """Every tenth frame, by chance."""
+    return lambda _frame: unwanted if _chance.random() < 0.1 else Fate.ARRIVES
+
+
+def answers_are_lost(proxy: Proxy) -> None:
+    """What was asked is done, and nobody hears of it."""
+    with meeting(proxy.answers, some(Fate.IS_LOST), Fate.IS_LOST, 3):
+        pass
+
+
+def the_cursor_moves_unheard(proxy: Proxy) -> None:
+    """The answer to the step that decides whether a block was written is lost."""
+    with meeting(
+        proxy.answers, lambda frame: Fate.IS_LOST if _MOVED in frame else Fate.ARRIVES, Fate.IS_LOST, 1
+    ):
+        pass
+
+
+def the_cursor_is_cut_off(proxy: Proxy) -> None:
+    """The same, and the connection is gone with it."""
+    with meeting(
+        proxy.answers, lambda frame: Fate.IS_CUT if _MOVED in frame else Fate.ARRIVES, Fate.IS_CUT, 2
+    ):
+        pass
+
+
+def requests_are_lost(proxy: Proxy) -> None:
+    """Nothing is done, and nobody hears of that either."""
+    with meeting(proxy.requests, some(Fate.IS_LOST), Fate.IS_LOST, 3):
+        pass
+
+
+def answers_are_cut(proxy: Proxy) -> None:
+    """Connections end in the middle of an answer."""
+    with meeting(proxy.answers, some(Fate.IS_CUT), Fate.IS_CUT, 6):
+        pass
+
+
+def requests_are_cut(proxy: Proxy) -> None:
+    """Connections end in the middle of a request."""
+    with meeting(proxy.requests, some(Fate.IS_CUT), Fate.IS_CUT, 6):
+        pass
+
+
+def nothing_is_answered_and_all_is_cut(proxy: Proxy) -> None:
+    """As when a firewall is restarted."""
+    with meeting(proxy.answers, lambda _frame: Fate.IS_LOST, Fate.IS_LOST, 10):
+        pass
+    proxy.cut(refuse_s=3.0)
+
+
+def all_is_slow(proxy: Proxy) -> None:
+    """Every answer takes 200 ms more."""
+    arrived = proxy.answers.met[Fate.ARRIVES]
+    proxy.answers.delay_s = 0.2
+    wait_until(lambda: proxy.answers.met[Fate.ARRIVES] > arrived + 100, "slow answers come", 90)
+    proxy.answers.delay_s = 0.0
+
+
+TROUBLES: Final[tuple[Callable[[Proxy], None], ...]] = (
+    answers_are_cut,
+    the_cursor_is_cut_off,
+    requests_are_cut,
+    all_is_slow,
+    the_cursor_moves_unheard,
+    nothing_is_answered_and_all_is_cut,
+    requests_are_lost,
+    answers_are_lost,
+)
+
+
+def wait_for_rows(server: Server, trouble: str) -> None:
+    """Wait until more rows are written than now."""
+    stored = server.metric(_STORED)
+    wait_until(lambda: server.metric(_STORED) > stored, f"rows are written after {trouble}", 90)
+
+
+def test_whatever_the_network_loses_the_rows_are_exact(
+    make_server: MakeServer, tables: CassandraSettings, *, long_form: bool
+) -> None:
+    """Each trouble comes under load, five times in the long form; every record is one row in the end."""
+    with Proxy(tables.contact_points[0], tables.port) as proxy:
+        server = make_server(on_cassandra(msgspec.structs.replace(tables, port=proxy.port)))
+        server.start()
+        sender = Sender("M", server.ack_port, per_second=5_000)
+        sender.start()
+        for trouble in TROUBLES * (5 if long_form else 1):
+            trouble(proxy)
+            wait_for_rows(server, trouble.__name__)
+            assert server.ready().ready, "machines notice nothing"
+        sender.stop()
+        server.wait_drained(120)
+        print("answers:", dict(proxy.answers.met), "requests:", dict(proxy.requests.met))  # noqa: T201
+        print("sent again:", server.metric(_REPEATED))  # noqa: T201
+        assert server.metric(_REPEATED) > 0
+        assert stored_numbers(tables, "M") == sender.sent == Counter(sender.acknowledged)
+        check_all(server, tables, [sender])
+
+
+def test_a_slow_database_leaves_memory_flat(
+    make_server: MakeServer, tables: CassandraSettings, *, long_form: bool
+) -> None:
+    """With 200 ms to every answer, for three minutes in the long form, nothing piles up in any process."""
+    with Proxy(tables.contact_points[0], tables.port) as proxy:
+        server = make_server(on_cassandra(msgspec.structs.replace(tables, port=proxy.port)))
+        server.start()
+        proxy.answers.delay_s = 0.2
+        sender = Sender("M", server.ack_port, per_second=5_000)
+        sender.start()
+        sender.wait_for_more(25_000)
+        used = [processes.resident_bytes(pid) for pid in (server.pid, server.sink_pid())]
+        for _ in range(36 if long_form else 2):
+            sender.wait_for_more(25_000)
+            now = [processes.resident_bytes(pid) for pid in (server.pid, server.sink_pid())]
+            assert all(after < before + 64 * MIB for after, before in zip(now, used, strict=True)), (
+                used,
+                now,
+            )
+        sender.stop()
+        server.wait_drained(120)
+        check_all(server, tables, [sender])
