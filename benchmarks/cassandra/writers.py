@@ -17,6 +17,7 @@ from benchmarks.cassandra.peers import (
     Acsylla,
     driver_batches,
     in_batches,
+    in_seconds,
     python_rows,
     row_by_row,
 )
@@ -117,7 +118,7 @@ def _driver_cases(ours: ReadyWriter, shape: Shape, rows: int) -> list[Case]:
 
 
 def _acsylla_case(acsylla: Acsylla, shape: Shape, rows: int) -> Case:
-    batches = in_batches(python_rows(shape, _share("acsylla", rows)))
+    batches = in_seconds(in_batches(python_rows(shape, _share("acsylla", rows))))
     return Case(
         f"acsylla, {shape.label}",
         sum(map(len, batches)),

@@ -123,16 +123,14 @@ class _Copy:
     def _take(self, state: SourceState) -> Mark:
         """Make the nodes ours; the mark to go on from."""
         known = self._marks.load()
-        owners = [self._holding.look(node.node).owner for node in state.nodes]
-        if known is not None and None not in owners:
-            if known.done and known.fingerprint == state.fingerprint:
-                return known
-            for node in state.nodes:
-                self._holding.take(node, known.blocks.get(node.node))
+        if not any(self._holding.look(node.node).owner for node in state.nodes):
+            known = None  # the tables were emptied since
+        if known is not None and known.done and known.fingerprint == state.fingerprint:
             return known
+        handed_over = known.blocks if known is not None else {}
         for node in state.nodes:
-            self._holding.take(node, None)
-        return self._begin_pass(state, None)
+            self._holding.take(node, handed_over.get(node.node))
+        return known or self._begin_pass(state, None)
 
     def _begin_pass(self, state: SourceState, before: Mark | None) -> Mark:
         """A pass over what was received since the one before it, or over everything."""

@@ -22,6 +22,7 @@ from cassandra.query import UNSET_VALUE, BatchStatement, BatchType
 from numpy.typing import NDArray
 
 from parser.block import from_seq
+from parser.settings import VALUES
 from storage.base import MINUTE_MS, Connection, LedgerMinute, Reading, Rejected, minute_of
 from storage.cassandra.books import PUT_CLOSING, PUT_MINUTE, PUT_OPENING, PUT_SUMS, connection_day
 from storage.cassandra.connect import Connected, check_tables, meaning
@@ -222,25 +223,12 @@ def _begins(*columns: NDArray[Any]) -> NDArray[np.intp]:
 
 def _rows(readings: list[Reading]) -> Rows:
     """One row for each device."""
-    columns = zip(
-        *(
-            (
-                row.spindle_temperature_c,
-                row.spindle_speed_rpm,
-                row.coolant_flow_lpm,
-                row.power_kw,
-                row.voltage_v,
-            )
-            for row in readings
-        ),
-        strict=True,
-    )
     return Rows(
         [row.device_id for row in readings],
         np.arange(len(readings), dtype=np.int32),
         np.array([row.received_at * 1000 for row in readings], np.int64),
         np.array([row.seq for row in readings], np.int64),
-        np.array(list(columns), np.float64),
+        np.array([[getattr(row, name) for row in readings] for name in VALUES], np.float64),
     )
 
 
