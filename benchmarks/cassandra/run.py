@@ -28,12 +28,12 @@ _WARMING_ROWS: Final = 500_000
 """By then the node has compiled what it needs for writing."""
 
 
-def run(runs: int, rows: int, backlog: int, only: Collection[str]) -> Found:
-    """Measure the parts named in `only`, all where it is empty."""
+def run(runs: int, rows: int, waiting: int, only: Collection[str]) -> Found:
+    """Measure the parts named in `only`, all where it is empty; `waiting` records are the backlog."""
     figures: list[Figure] = []
     comparisons: list[Comparison] = []
     with open_target() as target:
-        bench = Bench(target, runs, rows, backlog)
+        bench = Bench(target, runs, rows, waiting)
         _warm_up(bench)
         for name, part in PARTS.items():
             if name in only or not only:

@@ -4,6 +4,7 @@ The slow ones get fewer rows, so that each takes about as long. All of a round r
 begins: a noisy moment hits them alike.
 """
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -134,9 +135,12 @@ def _share(name: str, rows: int) -> int:
 
 
 def _measure(bench: Bench, ours: ReadyWriter, cases: list[Case]) -> list[Figure]:
+    gc.collect()
+    gc.freeze()  # the rows of the others, a million of them, are not looked through while one is measured
     for case in cases:
         case.warm()
     rounds = [[_measure_one(bench, ours, case) for case in cases] for _ in range(bench.runs)]
+    gc.unfreeze()
     return [middle(list(of_case)) for of_case in zip(*rounds, strict=True)]
 
 

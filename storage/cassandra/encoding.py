@@ -179,15 +179,16 @@ class Encoder:
         `ttl`, shape (n,), are the seconds that each row has to live; None where they live for ever.
         """
         buckets = self.bucket_of(rows.received_at)
-        expiry = [] if ttl is None else [ttl]
+        expiry: list[NDArray[np.int32]] = [] if ttl is None else [ttl]
         for names, places in _by_length(rows, np.arange(len(rows.codes))):
             order = places[np.lexsort((buckets[places], rows.codes[places]))]
-            columns = (buckets, rows.received_at, rows.seqs, as_readings(rows.values), rows.stamps, *expiry)
-            taken = [column[order] for column in columns]
-            encoded = encode(self._readings, [names[rows.codes[order]], *taken])
+            key = [names[rows.codes[order]], buckets[order], rows.received_at[order], rows.seqs[order]]
+            values = as_readings(rows.values[:, order])
+            behind = [rows.stamps[order], *(seconds[order] for seconds in expiry)]
+            encoded = encode(self._readings, [*key, values, *behind])
             for start, end in _runs(rows.codes[order], buckets[order]):
-                key = readings_key(rows.devices[rows.codes[order[start]]], int(buckets[order[start]]))
-                yield _partition(key, order, encoded, start, end)
+                of = readings_key(rows.devices[rows.codes[order[start]]], int(buckets[order[start]]))
+                yield _partition(of, order, encoded, start, end)
 
     def latest(self, rows: Rows, node: int) -> Iterator[Partition]:
         """The newest row of each device, by shard.

@@ -205,8 +205,9 @@ class CassandraTableWriter:
 
     def _new_buckets(self, rows: Rows) -> NDArray[np.intp]:
         """Places of rows that begin a bucket of their device which nobody has noted yet."""
-        keys = np.stack([rows.codes.astype(np.int64), self._encoder.bucket_of(rows.received_at)])
-        (codes, buckets), places = np.unique(keys, axis=1, return_index=True)
+        buckets = self._encoder.bucket_of(rows.received_at)
+        _, places = np.unique(rows.codes + buckets * len(rows.devices), return_index=True)
+        codes, buckets = rows.codes[places], buckets[places]
         new = []
         for code, bucket, place in zip(codes.tolist(), buckets.tolist(), places.tolist(), strict=True):
             if self._known_buckets.get(rows.devices[code]) != bucket:
