@@ -184,8 +184,8 @@ class Encoder:
             order = places[np.lexsort((buckets[places], rows.codes[places]))]
             key = [names[rows.codes[order]], buckets[order], rows.received_at[order], rows.seqs[order]]
             values = as_readings(rows.values[:, order])
-            behind = [rows.stamps[order], *(seconds[order] for seconds in expiry)]
-            encoded = encode(self._readings, [*key, values, *behind])
+            columns: list[NDArray[Any]] = [*key, values, rows.stamps[order]]
+            encoded = encode(self._readings, [*columns, *(seconds[order] for seconds in expiry)])
             for start, end in _runs(rows.codes[order], buckets[order]):
                 of = readings_key(rows.devices[rows.codes[order[start]]], int(buckets[order[start]]))
                 yield _partition(of, order, encoded, start, end)
