@@ -7,10 +7,11 @@ durable when it has stood for two such periods and no node was started anew mean
 generations are kept beside the cursor, so a restart is also noticed when it happened while nobody wrote.
 """
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 from cassandra import OperationTimedOut, WriteTimeout
@@ -36,7 +37,10 @@ _PERIOD: Final = (
     "SELECT name, value FROM system_views.settings WHERE name IN ('commitlog_sync', 'commitlog_sync_period')"
 )
 
+_REPLICATION: Final = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = %s"
+
 _USUAL_PERIOD_S: Final = 10.0
+_UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _TRIES: Final = 3
 
 
@@ -74,6 +78,7 @@ class Claims:
         self._connected = connected
         self._now = now
         self._wait_s = 2 * sync_period_s(connected)
+        self._copies = confirmed_copies(connected)
         self._node: int | None = None
         self._journal = ""
         self._next_record = 0
@@ -102,19 +107,16 @@ class Claims:
                 " lost"
             )
         found = self._connected.generations()
-        if state.owner != journal and not compare_and_set(
-            self._connected, _TAKE, journal, found, node, state.owner
-        ):
-            raise NodeClaimedError(
-                f"{shown(self._connected.settings)}: node {node} is being claimed by another"
-            )
+        generations = state.generations | found
+        if state.owner != journal:
+            self._take(node, journal, generations, state.owner)
         reached = state.cursor or _NOWHERE
         cursor = state.cursor
         if cursor is not None and restarted(state.generations, found):
             cursor = state.durable
-            self._change(_GO_BACK, *cursor, found, node, journal, journal, reached.block)
+            self._change(_GO_BACK, *cursor, generations, node, journal, journal, reached.block)
         self._node, self._journal, self._next_record = node, journal, state.next_record
-        self._generations, self._durable = state.generations | found, state.durable
+        self._generations, self._durable = generations, state.durable
         self._standing.clear()
         if cursor is not None:
             self._standing.append(_Stood(cursor, self._now()))
@@ -124,6 +126,14 @@ class Claims:
             None if cursor is None or not cursor.block else cursor.record,
             reached.block,
         )
+
+    def _take(self, node: int, journal: str, generations: dict[UUID, int], owner: str | None) -> None:
+        """Become the owner; an earlier try may have gone through, although nobody heard of it."""
+        taken = compare_and_set(self._connected, _TAKE, journal, generations, node, owner)
+        if not taken and self._read(node, journal).owner != journal:
+            raise NodeClaimedError(
+                f"{shown(self._connected.settings)}: node {node} is being claimed by another"
+            )
 
     def check(self, cursor: Cursor | None, journal: str) -> None:
         """See that the node is ours and its cursor where the writer thinks."""
@@ -144,7 +154,6 @@ class Claims:
             DatabaseRestartedError: a node may have forgotten some of them.
             CursorMovedError: somebody else has moved it.
         """
-        self._check_generations()
         self._advance_durable()
         next_record = max(self._next_record, place.record)
         before = None if cursor is None else cursor.block
@@ -167,22 +176,32 @@ class Claims:
     def durable(self) -> int:
         """The block up to which everything is there for good; may rise with time alone."""
         if self._standing and self._standing[0].since + self._wait_s <= self._now():
-            self._check_generations()
             self._advance_durable()
         return self._durable.block
 
     def _advance_durable(self) -> None:
+        """Raise what is durable; not while all nodes that have it may be away: they may come back without."""
+        missing = self._missing()
         while self._standing and self._standing[0].since + self._wait_s <= self._now():
+            if missing >= self._copies:
+                return
             self._durable = max(self._durable, self._standing.popleft().place)
 
-    def _check_generations(self) -> None:
+    def _missing(self) -> int:
+        """How many nodes of the cluster are away; those that are here were not started anew.
+
+        Raises:
+            DatabaseRestartedError: one was.
+        """
         found = self._connected.generations()
         if restarted(self._generations, found):
             raise DatabaseRestartedError(
                 f"{shown(self._connected.settings)}: a node started anew; what it may have forgotten"
                 " is written again"
             )
+        missing = self._generations.keys() & self._connected.members() - found.keys()
         self._generations |= found
+        return len(missing)
 
     def _read(self, node: int, journal: str) -> _State:
         statement = self._connected.bound(_READ, node)
@@ -244,5 +263,20 @@ def sync_period_s(connected: Connected) -> float:
         return _USUAL_PERIOD_S
     if found.get("commitlog_sync") != "periodic":
         return 0.0
-    text = str(found.get("commitlog_sync_period", ""))
-    return float(text.removesuffix("ms")) / 1000 if text.endswith("ms") else _USUAL_PERIOD_S
+    period = re.fullmatch(r"(\d+)(ms|s|m|h|d)", str(found.get("commitlog_sync_period")))
+    return _USUAL_PERIOD_S if period is None else int(period[1]) * _UNITS_S[period[2]]
+
+
+def confirmed_copies(connected: Connected) -> int:
+    """On how many nodes of our datacenter a row is when it was confirmed, at the least."""
+    level = connected.settings.consistency
+    (row,) = connected.execute(_REPLICATION, connected.settings.keyspace)
+    copies = {
+        name: int(str(count)) for name, count in cast(dict[str, str], row[0]).items() if name != "class"
+    }
+    local = copies.get(connected.datacenter, copies.get("replication_factor", 1))
+    if level == "ALL":
+        return local
+    if level == "QUORUM":
+        return max(1, sum(copies.values()) // 2 + 1 - (sum(copies.values()) - local))
+    return local // 2 + 1 if level.endswith("QUORUM") else 1

@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(1800))
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def long_form(request: pytest.FixtureRequest) -> bool:
     """Whether the long form was asked for."""
     return bool(request.config.getoption("--long", default=False))
@@ -64,11 +64,18 @@ def server(make_server: MakeServer) -> Server:
 
 
 @pytest.fixture(scope="package")
-def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def sync_s(*, long_form: bool) -> float:
+    """How often the node of these tests syncs its commit log; in the long form as rarely as by default."""
+    return 10.0 if long_form else 4.0
+
+
+@pytest.fixture(scope="package")
+def one_node(tmp_path_factory: pytest.TempPathFactory, sync_s: float) -> Iterator[Cluster]:
     """A Cassandra of one node that tests may stop, kill and cut; each uses a keyspace of its own."""
     need(not missing(), missing())
     folder = tmp_path_factory.mktemp("cassandra")
-    with Cluster(folder, port=0, heap_mib=1024, settings=_DENYLIST) as cluster:
+    settings = {**_DENYLIST, "commitlog_sync_period": f"{sync_s * 1000:.0f}ms"}
+    with Cluster(folder, port=0, heap_mib=1024, settings=settings) as cluster:
         yield cluster
 
 

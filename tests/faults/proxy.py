@@ -7,6 +7,8 @@ another.
 """
 
 import asyncio
+import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -67,6 +69,9 @@ class Proxy:
         self.port = 0
         self.requests = Direction()
         self.answers = Direction()
+        self.resets = True
+        """Whether a connection that is cut is reset; else it seems as if the other side had closed it."""
+
         self._target = (host, port)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -115,7 +120,7 @@ class Proxy:
         except* (OSError, EOFError):
             pass  # that is how connections end
         finally:
-            writer.transport.abort()
+            self._end(writer)
             self._open.discard(task)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -125,7 +130,13 @@ class Proxy:
                 _carry(group, reader, far_writer, self.requests)
                 _carry(group, far_reader, writer, self.answers)
         finally:
-            far_writer.transport.abort()
+            self._end(far_writer)
+
+    def _end(self, writer: asyncio.StreamWriter) -> None:
+        if self.resets:
+            connection = writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
 
 
 def _carry(
