@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from storage.settings import CassandraSettings, RejectQuota
+from tests.storage.moving import Shop
 from tests.storage.stores import EMBEDDED, CassandraStore, Store
 from tests.support.cassandra import Cassandra
 
@@ -30,3 +31,9 @@ def cassandra_settings(cassandra: Cassandra) -> CassandraSettings:
     return CassandraSettings(
         contact_points=tuple(cassandra.contact_points), port=cassandra.port, keyspace=cassandra.keyspace()
     )
+
+
+@pytest.fixture
+def shop(tmp_path: Path, quota: RejectQuota, cassandra_settings: CassandraSettings) -> Shop:
+    """An embedded database that a server has written, and an empty cluster."""
+    return Shop(tmp_path, quota, cassandra_settings)
