@@ -9,6 +9,7 @@ if 100 000 came in a second.
 import time
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -19,9 +20,11 @@ from parser.block import to_seq
 from parser.columns import parse_columns
 from parser.settings import Rules
 from simulator.blast import prepare
-from storage.cassandra.encoding import Batch, Partition, encode, readings_key
+from storage.cassandra.connect import Connected, create_tables, meaning
+from storage.cassandra.encoding import Batches, Encoded, encode, readings_key, starts_of
+from storage.cassandra.flight import Flight
+from storage.cassandra.rows import RowWriter
 from storage.cassandra.schema import HOUR_MS
-from storage.cassandra.writer import CassandraTableWriter
 from storage.errors import StorageError
 from storage.rows import Rows
 from storage.settings import CassandraSettings
@@ -60,9 +63,12 @@ class ReadyWriter:
 
     def __init__(self, settings: CassandraSettings) -> None:
         """Make the tables, its own and the one with five columns."""
-        self._writer = CassandraTableWriter(settings)
-        self._writer.claim(NODE, "bench", adopt=True)
-        self.connected = self._writer._connected  # noqa: SLF001  # measured beside the session's other users
+        self.connected = Connected(settings)
+        create_tables(self.connected, None)
+        session = self.connected.session
+        self._flight = Flight(session, settings.max_in_flight, lambda error: meaning(settings, error))
+        self._rows = RowWriter(self.connected, self._flight, None)
+        self._batches = Batches(settings.keyspace, self.connected.replica_sets())
 
     def write(self, rows: int) -> None:
         """Deliver so many rows as the sink would."""
@@ -71,8 +77,7 @@ class ReadyWriter:
 
     def deliver(self, rows: Rows) -> None:
         """Deliver these rows, with all that goes beside them."""
-        writer = self._writer
-        refused = writer._deliver_rows(rows, self._beside(rows))  # noqa: SLF001  # a part of `write`
+        refused = self._rows.deliver(rows, NODE, ())
         if refused:
             raise StorageError(next(iter(refused.values())))
 
@@ -80,35 +85,27 @@ class ReadyWriter:
         """The same into the table with five columns."""
         insert = self.connected.prepared(f"{FIVE_COLUMNS.insert} USING TIMESTAMP ?")
         for part in ready_rows(rows):
-            refused = self._writer._flight.deliver(self._five_columns(insert, part))  # noqa: SLF001
+            batches = self._batches.of([_in_five_columns(insert, part)])
+            refused = self._flight.deliver(chain(self._rows.beside(part, NODE), batches))
             if refused:
                 raise StorageError(str(refused[0].error))
 
     def requests(self) -> int:
         """How many were confirmed since the last call."""
-        return self._writer.requests().confirmed
+        return self._flight.requests().confirmed
 
     def close(self) -> None:
         """Let go of the cluster."""
-        self._writer.close()
-
-    def _beside(self, rows: Rows) -> Iterator[Any]:
-        return self._writer._beside_rows([], rows, {})  # noqa: SLF001
-
-    def _five_columns(self, insert: Any, rows: Rows) -> Iterator[Batch]:
-        yield from self._beside(rows)
-        yield from self._writer._batches.of(_in_five_columns(insert, rows))  # noqa: SLF001
+        self.connected.close()
 
 
-def _in_five_columns(insert: Any, rows: Rows) -> Iterator[Partition]:
+def _in_five_columns(insert: Any, rows: Rows) -> Encoded:
     """The rows by device: `Encoder.readings` with other columns, for names of one length in one hour."""
     order = np.argsort(rows.codes, kind="stable")
     names = np.array(rows.devices, f"S{len(rows.devices[0])}")[rows.codes]
     hours = rows.received_at // HOUR_MS * HOUR_MS
     columns = (names, hours, rows.received_at, rows.seqs, *rows.values, rows.stamps)
     encoded = encode(insert, [column[order] for column in columns])
-    data, size = encoded.view(np.uint8).data, encoded.itemsize
-    ends = np.cumsum(np.bincount(rows.codes, minlength=len(rows.devices))).tolist()
-    for device, start, end in zip(rows.devices, [0, *ends], ends, strict=False):
-        key = readings_key(device, int(hours[0]))
-        yield Partition(key, order[start:end], data[start * size : end * size], size)
+    devices, hour = rows.devices, int(hours[0])
+    codes = rows.codes[order]
+    return Encoded(encoded, order, starts_of(codes), lambda row: readings_key(devices[codes[row]], hour))

@@ -2,8 +2,8 @@
 
 Protocol version 4: version 5 checks each segment of a frame once more, and did 105 000 rows/s where
 version 4 did 131 000. The driver's reactor is libev: its own wheel brings it, and the others are several
-times slower. The driver never tries anything again by itself: what an unknown outcome means is our
-business.
+times slower. By itself the driver tries again only what a lost connection left open, at the next node: all
+that is asked here may be asked twice. What any other unknown outcome means is our business.
 """
 
 import logging
@@ -22,6 +22,7 @@ from cassandra import (
     OperationTimedOut,
     RequestExecutionException,
     RequestValidationException,
+    Timeout,
     Unauthorized,
 )
 from cassandra.auth import PlainTextAuthProvider
@@ -68,6 +69,8 @@ _MEANINGS: Final[tuple[tuple[type[Exception], type[StorageError], str], ...]] = 
     (DriverException, StoreUnavailableError, ""),
 )
 """The first that fits counts."""
+
+_LATE: Final = (OperationTimedOut, Timeout)
 
 logging.getLogger("cassandra").setLevel(logging.CRITICAL)  # what goes wrong comes back to us as errors
 
@@ -117,11 +120,39 @@ def _words(error: BaseException) -> str:
     return (message.rstrip('"') if found else text)[:300]
 
 
+def _all_pages(found: Any) -> list[tuple[Any, ...]] | Exception:
+    """What was found, or why nothing was."""
+    if isinstance(found, Exception):
+        return found
+    try:
+        return list(found)  # asks for one page after another
+    except (DriverException, NoHostAvailable, ConnectionException, OSError) as error:
+        return error
+
+
+def _or_raise(found: list[tuple[Any, ...]] | Exception) -> list[tuple[Any, ...]]:
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
 class _Socket(LibevConnection):  # type: ignore[misc]  # the driver ships no types
     """Sends a batch in one piece, and reads a page in a few; the driver's pieces are of 4 KiB."""
 
     in_buffer_size = 1 << 16
     out_buffer_size = 1 << 20
+
+
+class _NextNode(FallthroughRetryPolicy):  # type: ignore[misc]  # the driver ships no types
+    """So that the end of one node of several is no trouble to anybody."""
+
+    def on_request_error(
+        self, query: object, consistency: object, error: Exception, retry_num: int
+    ) -> tuple[object, None]:
+        """Ask the next node where the connection was lost; see the driver's `RetryPolicy`."""
+        del query, consistency, retry_num
+        lost = isinstance(error, ConnectionException)
+        return (self.RETRY_NEXT_HOST if lost else self.RETHROW), None
 
 
 class Connected:
@@ -178,27 +209,31 @@ class Connected:
                 self._prepared[cql] = self.session.prepare(cql)
         return self._prepared[cql]
 
-    def ask(self, statements: Sequence[Any]) -> list[list[tuple[Any, ...]]]:
-        """Ask several at once, a bounded number under way; the rows of each, in their order."""
+    def ask(self, statements: Sequence[Any], *, tries: int = 3) -> list[list[tuple[Any, ...]]]:
+        """Ask several at once, a bounded number under way; the rows of each, in their order.
+
+        What a busy node does not answer in time is asked again.
+        """
         found = execute_concurrent(
             self.session,
             [(statement, None) for statement in statements],
             concurrency=_ASKED_AT_ONCE,
             raise_on_first_error=False,
         )
-        rows = []
+        rows = [_all_pages(result) for _, result in found]
+        late = [place for place, result in enumerate(rows) if isinstance(result, _LATE)]
+        if late and tries > 1:
+            again = self.ask([statements[place] for place in late], tries=tries - 1)
+            for place, of_late in zip(late, again, strict=True):
+                rows[place] = of_late
         with translated(self.settings):
-            for good, result in found:
-                if not good:
-                    raise result
-                rows.append(list(result))
-        return rows
+            return [_or_raise(result) for result in rows]
 
-    def replica_sets(self) -> Callable[[bytes], tuple[str, ...]]:
-        """The nodes that hold a partition, by its key; none are named where all hold everything."""
+    def replica_sets(self) -> Callable[[bytes], tuple[str, ...]] | None:
+        """The nodes that hold a partition, by its key; None where all hold everything."""
         nodes = self._cluster.metadata.all_hosts()
         if len(nodes) <= self.settings.replication_factor:
-            return lambda _: ()
+            return None
         return lru_cache(_REMEMBERED)(self._replicas)
 
     def _replicas(self, key: bytes) -> tuple[str, ...]:
@@ -219,6 +254,10 @@ class Connected:
             found[host] = generation
         return found
 
+    def members(self) -> set[UUID]:
+        """The ids of all nodes of the cluster, also of those that are away."""
+        return {host.host_id for host in self._cluster.metadata.all_hosts()}
+
     def close(self) -> None:
         """Let go of the cluster."""
         self._cluster.shutdown()
@@ -231,7 +270,7 @@ class Connected:
 def _cluster(settings: CassandraSettings) -> Cluster:
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.local_datacenter or "")),
-        retry_policy=FallthroughRetryPolicy(),
+        retry_policy=_NextNode(),
         consistency_level=consistency(settings),
         serial_consistency_level=serial_consistency(settings),
         request_timeout=_REQUEST_S,

@@ -14,7 +14,8 @@ test holds the bytes against those of the driver's own encoder for the same rows
 
 import struct
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -109,17 +110,20 @@ class Handler(ProtocolHandler):  # type: ignore[misc]  # the driver ships no typ
         return b"".join([head, *rows.pieces, struct.pack(">HB", msg.consistency_level, 0)])
 
 
-class Partition(NamedTuple):
-    """Rows of one partition, encoded."""
+class Encoded(NamedTuple):
+    """Rows of one table, encoded, those of each partition together."""
 
-    key: bytes
-    """What decides where it lies."""
+    statements: NDArray[np.void]
+    """Shape (n,)."""
 
     places: NDArray[np.intp]
-    """Which rows of the `Rows`."""
+    """Shape (n,): which of the `Rows` they are."""
 
-    encoded: memoryview
-    row_bytes: int
+    starts: NDArray[np.intp]
+    """Shape (p,), ascending from 0: where each partition begins."""
+
+    key: Callable[[int], bytes]
+    """What decides where a partition lies, by its first row here."""
 
 
 def readings_key(device: str, bucket: int) -> bytes:
@@ -173,7 +177,7 @@ class Encoder:
         """The beginning of the bucket of each time, in milliseconds."""
         return received_at // self._bucket_ms * self._bucket_ms
 
-    def readings(self, rows: Rows, ttl: NDArray[np.int32] | None) -> Iterator[Partition]:
+    def readings(self, rows: Rows, ttl: NDArray[np.int32] | None) -> Iterator[Encoded]:
         """All rows, by partition; within one in the order of their time.
 
         `ttl`, shape (n,), are the seconds that each row has to live; None where they live for ever.
@@ -182,15 +186,16 @@ class Encoder:
         expiry: list[NDArray[np.int32]] = [] if ttl is None else [ttl]
         for names, places in _by_length(rows, np.arange(len(rows.codes))):
             order = places[np.lexsort((buckets[places], rows.codes[places]))]
-            key = [names[rows.codes[order]], buckets[order], rows.received_at[order], rows.seqs[order]]
+            codes, times = rows.codes[order], buckets[order]
+            key = [names[codes], times, rows.received_at[order], rows.seqs[order]]
             values = as_readings(rows.values[:, order])
             columns: list[NDArray[Any]] = [*key, values, rows.stamps[order]]
             encoded = encode(self._readings, [*columns, *(seconds[order] for seconds in expiry)])
-            for start, end in _runs(rows.codes[order], buckets[order]):
-                of = readings_key(rows.devices[rows.codes[order[start]]], int(buckets[order[start]]))
-                yield _partition(of, order, encoded, start, end)
+            yield Encoded(
+                encoded, order, starts_of(codes, times), _key_of_readings(rows.devices, codes, times)
+            )
 
-    def latest(self, rows: Rows, node: int) -> Iterator[Partition]:
+    def latest(self, rows: Rows, node: int) -> Iterator[Encoded]:
         """The newest row of each device, by shard.
 
         Its write timestamp is its record's number: the row is its node's alone, and there a greater number is
@@ -205,19 +210,32 @@ class Encoder:
             seqs = rows.seqs[order]
             columns = [of, names[rows.codes[order]], nodes, rows.received_at[order], seqs, readings]
             encoded = encode(self._latest, [*columns, seqs & RECORD_MASK])
-            for start, end in _runs(of):
-                yield _partition(struct.pack(">i", of[start]), order, encoded, start, end)
+            yield Encoded(encoded, order, starts_of(of), _key_of_shard(of))
 
-    def buckets(self, rows: Rows, places: NDArray[np.intp]) -> Iterator[Partition]:
+    def buckets(self, rows: Rows, places: NDArray[np.intp]) -> Iterator[Encoded]:
         """The bucket of each of these rows, for the directory of their devices."""
         for names, order in _by_length(rows, places):
+            codes = rows.codes[order]
             times = self.bucket_of(rows.received_at[order])
-            encoded = encode(self._buckets, [names[rows.codes[order]], times, rows.stamps[order]])
-            for start in range(len(order)):
-                key = rows.devices[rows.codes[order[start]]].encode()
-                yield _partition(key, order, encoded, start, start + 1)
+            encoded = encode(self._buckets, [names[codes], times, rows.stamps[order]])
+            yield Encoded(encoded, order, np.arange(len(order)), _key_of_device(rows.devices, codes))
 
 
+def _key_of_readings(
+    devices: list[str], codes: NDArray[np.int32], buckets: NDArray[np.int64]
+) -> Callable[[int], bytes]:
+    return lambda row: readings_key(devices[codes[row]], int(buckets[row]))
+
+
+def _key_of_shard(shards: NDArray[np.int32]) -> Callable[[int], bytes]:
+    return lambda row: struct.pack(">i", shards[row])
+
+
+def _key_of_device(devices: list[str], codes: NDArray[np.int32]) -> Callable[[int], bytes]:
+    return lambda row: devices[codes[row]].encode()
+
+
+@lru_cache(1 << 16)
 def shard_of(device: str) -> int:
     """The partition of `latest_readings` that has a device; the same for ever and everywhere."""
     return zlib.crc32(device.encode()) % SHARDS
@@ -230,59 +248,99 @@ def _by_length(rows: Rows, places: NDArray[np.intp]) -> Iterator[tuple[NDArray[n
         yield np.array(rows.devices, f"S{length}"), places[lengths == length]
 
 
-def _runs(*columns: NDArray[Any]) -> Iterator[tuple[int, int]]:
-    """Where rows with equal values begin and end."""
+def starts_of(*columns: NDArray[Any]) -> NDArray[np.intp]:
+    """Where rows begin whose values differ from those of the row before."""
     differs = np.any([column[1:] != column[:-1] for column in columns], axis=0)
-    starts = [0, *(np.flatnonzero(differs) + 1).tolist()]
-    return zip(starts, [*starts[1:], len(columns[0])], strict=True)
+    return np.concatenate([[0], np.flatnonzero(differs) + 1])
 
 
-def _partition(
-    key: bytes, places: NDArray[np.intp], encoded: NDArray[np.void], start: int, end: int
-) -> Partition:
-    size = encoded.itemsize
-    data = encoded.view(np.uint8).data
-    return Partition(key, places[start:end], data[start * size : end * size], size)
+class _Shared:
+    """A batch of small partitions that is not full yet."""
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        self.size = 0
+        self.pieces: list[memoryview] = []
+        self.places: list[NDArray[np.intp]] = []
+
+    def add(self, encoded: Encoded, starts: NDArray[np.intp], ends: NDArray[np.intp]) -> None:
+        """Put in these rows; neighbours in one piece."""
+        apart = np.flatnonzero(starts[1:] != ends[:-1]) + 1
+        for start, end in zip(starts[[0, *apart]].tolist(), ends[[*(apart - 1), -1]].tolist(), strict=True):
+            self.pieces.append(_piece(encoded, start, end))
+            self.places.append(encoded.places[start:end])
 
 
 class Batches:
     """Puts partitions together: fat ones alone, small ones with others of the same replica set."""
 
-    def __init__(self, keyspace: str, replicas: Callable[[bytes], tuple[str, ...]]) -> None:
-        """`replicas` are the nodes that hold a partition, by its key."""
+    def __init__(self, keyspace: str, replicas: Callable[[bytes], tuple[str, ...]] | None) -> None:
+        """`replicas` are the nodes that hold a partition, by its key; None where all nodes hold all."""
         self._keyspace = keyspace
         self._replicas = replicas
 
-    def of(self, partitions: Iterable[Partition]) -> Iterator[Batch]:
+    def of(self, tables: Iterable[Encoded]) -> Iterator[Batch]:
         """The batches; rows of one partition stand together in each."""
-        shared: dict[tuple[str, ...], list[Partition]] = {}
-        sizes: dict[tuple[str, ...], int] = {}
-        for partition in partitions:
-            small = yield from self._fat(partition)
-            if small is None:
-                continue
-            replicas = self._replicas(small.key)
-            size = _PARTITION_BYTES + _ROW_BYTES * len(small.places)
-            if sizes.get(replicas, 0) + size > SHARED_BYTES:
-                yield self._batch(shared.pop(replicas))
-                sizes[replicas] = 0
-            shared.setdefault(replicas, []).append(small)
-            sizes[replicas] = sizes.get(replicas, 0) + size
-        yield from map(self._batch, shared.values())
+        open_batches: dict[tuple[str, ...], _Shared] = {}
+        for encoded in tables:
+            ends = np.append(encoded.starts[1:], len(encoded.places))
+            used = (ends - encoded.starts) // ROWS_ALONE * ROWS_ALONE
+            left = ends - encoded.starts - used
+            used[left >= FEW_ROWS] += left[left >= FEW_ROWS]
+            yield from self._alone(encoded, encoded.starts[used > 0], used[used > 0])
+            small = np.flatnonzero(encoded.starts + used < ends)
+            for replicas, members in self._by_replicas(encoded, small):
+                starts = (encoded.starts + used)[members]
+                yield from self._share(encoded, starts, ends[members], replicas, open_batches)
+        yield from map(self._full, open_batches.values())
 
-    def _fat(self, whole: Partition) -> Generator[Batch, None, Partition | None]:
-        """Batches of this partition alone; returns what is left and too little for one."""
-        key, places, encoded, size = whole
-        for start in range(0, len(places), ROWS_ALONE):
-            end = min(start + ROWS_ALONE, len(places))
-            part = Partition(key, places[start:end], encoded[start * size : end * size], size)
-            if end - start < FEW_ROWS:
-                return part
-            yield self._batch([part])
-        return None
+    def _alone(self, encoded: Encoded, starts: NDArray[np.intp], used: NDArray[np.intp]) -> Iterator[Batch]:
+        """Batches of one partition each: of every one so many rows."""
+        for first, rows in zip(starts.tolist(), used.tolist(), strict=True):
+            key = encoded.key(first)
+            for start in range(first, first + rows, ROWS_ALONE):
+                end = min(start + ROWS_ALONE, first + rows)
+                yield self._batch([_piece(encoded, start, end)], encoded.places[start:end], key)
 
-    def _batch(self, partitions: list[Partition]) -> Batch:
-        places = [partition.places for partition in partitions]
-        rows = EncodedRows([partition.encoded for partition in partitions], sum(map(len, places)))
-        all_places = places[0] if len(places) == 1 else np.concatenate(places)
-        return Batch(rows, all_places, partitions[0].key, self._keyspace)
+    def _by_replicas(
+        self, encoded: Encoded, small: NDArray[np.intp]
+    ) -> Iterable[tuple[tuple[str, ...], NDArray[np.intp]]]:
+        """These partitions by the nodes that hold them."""
+        if self._replicas is None or not len(small):
+            return [((), small)] if len(small) else []
+        found: dict[tuple[str, ...], list[int]] = {}
+        for place, start in zip(small.tolist(), encoded.starts[small].tolist(), strict=True):
+            found.setdefault(self._replicas(encoded.key(start)), []).append(place)
+        return [(replicas, np.array(places, np.intp)) for replicas, places in found.items()]
+
+    def _share(
+        self,
+        encoded: Encoded,
+        starts: NDArray[np.intp],
+        ends: NDArray[np.intp],
+        replicas: tuple[str, ...],
+        open_batches: dict[tuple[str, ...], _Shared],
+    ) -> Iterator[Batch]:
+        """Fill batches with these partitions; the last one stays open."""
+        filled = np.cumsum(_PARTITION_BYTES + _ROW_BYTES * (ends - starts))
+        first, before = 0, 0
+        while first < len(filled):
+            batch = open_batches.setdefault(replicas, _Shared(encoded.key(int(starts[first]))))
+            end = int(np.searchsorted(filled, before + SHARED_BYTES - batch.size, side="right"))
+            if end > first:
+                batch.add(encoded, starts[first:end], ends[first:end])
+                batch.size += int(filled[end - 1]) - before
+                first, before = end, int(filled[end - 1])
+            if first < len(filled):
+                yield self._full(open_batches.pop(replicas))
+
+    def _full(self, shared: _Shared) -> Batch:
+        return self._batch(shared.pieces, np.concatenate(shared.places), shared.key)
+
+    def _batch(self, pieces: list[memoryview], places: NDArray[np.intp], key: bytes) -> Batch:
+        return Batch(EncodedRows(pieces, len(places)), places, key, self._keyspace)
+
+
+def _piece(encoded: Encoded, start: int, end: int) -> memoryview:
+    """The bytes of these rows."""
+    return encoded.statements[start:end].view(np.uint8).data

@@ -16,9 +16,9 @@ from storage.base import Rejected, minute_of
 from storage.cassandra.books import connection_day
 from storage.cassandra.connect import Connected, translated
 from storage.cassandra.encoding import shard_of
+from storage.cassandra.rows import BUCKET, INSERT, LATEST
 from storage.cassandra.schema import HOUR_MS, day_of
 from storage.cassandra.times import to_ms
-from storage.cassandra.writer import BUCKET, INSERT, LATEST
 from storage.settings import CassandraSettings
 
 _NODES: Final = "SELECT DISTINCT node FROM nodes"

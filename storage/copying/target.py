@@ -30,9 +30,10 @@ from storage.cassandra.encoding import Batches, Encoder
 from storage.cassandra.flight import Flight
 from storage.cassandra.purge import RAISE, CassandraPurge, read_purged
 from storage.cassandra.rejects import INSERT as INSERT_REJECT
-from storage.cassandra.schema import HOUR_MS, day_of
+from storage.cassandra.rows import BUCKET, INSERT, LATEST
+from storage.cassandra.schema import EXPIRES_LATER_S, HOUR_MS, day_of
 from storage.cassandra.times import to_ms
-from storage.cassandra.writer import BUCKET, DAY, INSERT, LATEST
+from storage.cassandra.writer import DAY
 from storage.copying.source import SourceNode, SourceState
 from storage.rows import Rows
 
@@ -42,9 +43,6 @@ _FORGET_REJECT: Final = """DELETE FROM rejected_records USING TIMESTAMP ?
     WHERE node = ? AND day = ? AND seq = ?"""
 
 _DAY_S: Final = 86_400
-_LONGER_S: Final = 3_600
-"""So much longer than `keep_days` a copied row lives, so that none expires while it is counted."""
-
 _BATCH_ROWS: Final = 200
 _BATCH_BYTES: Final = 256 << 10
 
@@ -68,7 +66,7 @@ class Target:
             settings.bucket_hours * HOUR_MS,
         )
         self._batches = Batches(settings.keyspace, connected.replica_sets())
-        self._purge = CassandraPurge(connected, self._flight)
+        self._purge = CassandraPurge(connected, self._flight, 0)
         self._newest = 0
         self._number = 0
 
@@ -200,7 +198,7 @@ class Target:
         """What is left of each row's life, in seconds, as if the newest had come now."""
         if self._keep_s is None:
             return None
-        left = (received_at - self._newest) // 1000 + self._keep_s + _LONGER_S
+        left = (received_at - self._newest) // 1000 + self._keep_s + EXPIRES_LATER_S
         return np.maximum(left, 1).astype(np.int32)
 
     def _days(self, node: int) -> list[int]:

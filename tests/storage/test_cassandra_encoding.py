@@ -21,8 +21,8 @@ from storage.cassandra.encoding import (
     Handler,
     shard_of,
 )
+from storage.cassandra.rows import BUCKET, INSERT, LATEST
 from storage.cassandra.schema import HOUR_MS
-from storage.cassandra.writer import BUCKET, INSERT, LATEST
 from storage.rows import Rows
 from storage.settings import CassandraSettings
 from tests.storage.building import NOON
@@ -90,7 +90,7 @@ def test_readings_are_the_drivers_own_bytes(
     for cql, ttl in ((INSERT, None), (f"{INSERT} AND TTL ?", np.arange(len(rows.seqs), dtype=np.int32) + 1)):
         insert = connected.prepared(cql)
         seen: list[int] = []
-        for batch in Batches("ks", lambda _: ()).of(_encoder(connected, cql).readings(rows, ttl)):
+        for batch in Batches("ks", None).of(_encoder(connected, cql).readings(rows, ttl)):
             places = batch.places.tolist()
             values = [
                 (*_values(rows, place), *([] if ttl is None else [int(ttl[place])])) for place in places
@@ -110,7 +110,7 @@ def test_newest_readings_and_buckets_are_the_drivers_own_bytes(
 ) -> None:
     """The newest row of each device goes to its shard, with its record's number as write timestamp."""
     rows = _rows(*table)
-    encoder, plan = _encoder(connected), Batches("ks", lambda _: ())
+    encoder, plan = _encoder(connected), Batches("ks", None)
     newest: list[int] = []
     for batch in plan.of(encoder.latest(rows, 3)):
         values: list[tuple[object, ...]] = []
@@ -149,7 +149,7 @@ def test_fat_partitions_go_alone_and_small_ones_share(connected: Connected) -> N
         np.ones((5, number)),
     )
     sizes: dict[int, list[int]] = {}
-    for batch in Batches("ks", lambda _: ()).of(_encoder(connected).readings(rows, None)):
+    for batch in Batches("ks", None).of(_encoder(connected).readings(rows, None)):
         devices = rows.codes[batch.places].tolist()
         runs = [device for place, device in enumerate(devices) if not place or devices[place - 1] != device]
         assert len(runs) == len(set(runs)), "rows of one partition stand together"

@@ -1,0 +1,91 @@
+"""Readings on their way into the tables, with what is written beside each: newest rows and directories."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.cassandra.connect import Connected, check_tables, meaning
+from storage.cassandra.encoding import Batch, Batches, Encoder
+from storage.cassandra.flight import Flight
+from storage.cassandra.refusals import Refusals, is_of_rows
+from storage.cassandra.schema import HOUR_MS
+from storage.rows import Rows
+
+INSERT: Final = """INSERT INTO readings (device_id, bucket, received_at, seq, reading) VALUES (?, ?, ?, ?, ?)
+    USING TIMESTAMP ?"""
+LATEST: Final = """INSERT INTO latest_readings (shard, device_id, node, received_at, seq, reading)
+    VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
+BUCKET: Final = "INSERT INTO device_buckets (device_id, bucket) VALUES (?, ?) USING TIMESTAMP ?"
+
+
+class RowWriter:
+    """Writes the readings of one node."""
+
+    def __init__(self, connected: Connected, flight: Flight, life_s: int | None) -> None:
+        """Rows expire `life_s` after they were written; never, where that is None."""
+        settings = connected.settings
+        self._connected = connected
+        self._flight = flight
+        self._life_s = life_s
+        readings = connected.prepared(INSERT if life_s is None else f"{INSERT} AND TTL ?")
+        self._encoder = Encoder(
+            readings,
+            connected.prepared(LATEST),
+            connected.prepared(BUCKET),
+            settings.bucket_hours * HOUR_MS,
+        )
+        self._batches = Batches(settings.keyspace, connected.replica_sets())
+        self._known_buckets: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """Know nothing of the tables any more."""
+        self._known_buckets.clear()
+
+    def deliver(self, rows: Rows, node: int, others: Iterable[Any]) -> dict[int, str]:
+        """Write rows, and at the same time those other statements.
+
+        Returns:
+            The places of rows that the cluster will never take, and why.
+        """
+        refused = self._flight.deliver(chain(others, self.beside(rows, node), self._readings(rows)))
+        if not refused:
+            return {}
+        check_tables(self._connected)
+        for one in refused:
+            if not is_of_rows(one):
+                raise meaning(self._connected.settings, one.error)
+        refusals = Refusals(self._flight, lambda places: self._again(rows, places))
+        refusals.narrow(refused)
+        return refusals.aside
+
+    def beside(self, rows: Rows, node: int) -> Iterator[Batch]:
+        """The newest row of each device, and the buckets that are new."""
+        if len(rows.seqs):
+            yield from self._batches.of(self._encoder.buckets(rows, self._new_buckets(rows)))
+            yield from self._batches.of(self._encoder.latest(rows, node))
+
+    def _readings(self, rows: Rows) -> Iterator[Batch]:
+        if len(rows.seqs):
+            ttl = None if self._life_s is None else np.full(len(rows.seqs), self._life_s, np.int32)
+            yield from self._batches.of(self._encoder.readings(rows, ttl))
+
+    def _again(self, rows: Rows, places: NDArray[np.intp]) -> Iterator[Batch]:
+        """Batches of some of the rows, which know their places among all of them."""
+        for batch in self._readings(rows.take(places)):
+            batch.places = places[batch.places]
+            yield batch
+
+    def _new_buckets(self, rows: Rows) -> NDArray[np.intp]:
+        """Places of rows that begin a bucket of their device which nobody has noted yet."""
+        buckets = self._encoder.bucket_of(rows.received_at)
+        _, places = np.unique(rows.codes + buckets * len(rows.devices), return_index=True)
+        codes, buckets = rows.codes[places], buckets[places]
+        new = []
+        for code, bucket, place in zip(codes.tolist(), buckets.tolist(), places.tolist(), strict=True):
+            if self._known_buckets.get(rows.devices[code]) != bucket:
+                self._known_buckets[rows.devices[code]] = bucket
+                new.append(place)
+        return np.array(new, np.intp)
