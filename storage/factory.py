@@ -62,7 +62,7 @@ def open_books(settings: StorageSettings) -> Books:
     if settings.backend == "cassandra":
         from storage.cassandra.counting import CassandraBooks  # noqa: PLC0415
 
-        return CassandraBooks(settings.cassandra)
+        return CassandraBooks(settings.cassandra, settings.keep_days)
     return SqliteBooks(Path(settings.sqlite.path))
 
 

@@ -158,13 +158,14 @@ class CassandraAccounts:
     def finish(self, parsed: ParsedBlock, kept: dict[int, int], set_aside: dict[int, int]) -> None:
         """Count the block's records; of each connection so many rejects kept and rows set aside."""
         block, tallies = parsed.block, parsed.tallies
+        names = cast(tuple[str, ...], tallies.dtype.names)
         aside, rejects = sum(set_aside.values()), len(parsed.columns.rejects)
         stored, rejected = len(parsed.columns.index) - aside, sum(kept.values())
         self._count(block, (stored, rejected, rejects - rejected, parsed.empty, aside))
-        for tally in tallies:
-            connection = int(tally["connection"])
+        for tally in tallies.tolist():
+            sums = dict(zip(names, tally, strict=True))
+            connection = sums["connection"]
             keeps = kept.get(connection, 0)
-            sums = {name: int(tally[name]) for name in tallies.dtype.names or ()}
             sums |= {"rejected": keeps, "unkept": sums["rejected"] - keeps}
             sums["stored"] -= set_aside.get(connection, 0)
             self._add(connection, block, sums)

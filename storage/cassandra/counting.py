@@ -4,15 +4,16 @@ Which partitions there are is asked of `readings` itself, not of the directory t
 partition that it has forgotten would be found. Rows are counted by partition, a few at a time.
 """
 
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from parser.block import to_seq
 from storage.base import MINUTE_MS, LedgerMinute, minute_of
 from storage.cassandra.connect import Connected
 from storage.cassandra.purge import read_purged, sums_of
-from storage.cassandra.schema import day_of
+from storage.cassandra.schema import DAY_MS, day_of
 from storage.cassandra.times import to_ms
 from storage.reconcile import MinuteBooks, NodeBooks, Sums
 from storage.settings import CassandraSettings
@@ -33,11 +34,16 @@ _REJECTS: Final = "SELECT received_at, seq FROM rejected_records WHERE node = ? 
 class CassandraBooks:
     """The `Books` of one keyspace.
 
+    Rows expire by the time at which they were written, also while nothing comes and nobody purges: what is
+    older than `keep_days` is not held against anything.
+
     Raises:
         StorageError: the cluster can't be reached, or the tables are not ours.
     """
 
-    def __init__(self, settings: CassandraSettings) -> None:
+    def __init__(self, settings: CassandraSettings, keep_days: float | None = None) -> None:
+        now = time.time_ns() // 1_000_000
+        self._expired = 0 if keep_days is None else minute_of(now - round(keep_days * DAY_MS))
         self._connected = Connected(settings)
         try:
             self._connected.use()
@@ -69,9 +75,9 @@ class CassandraBooks:
 
     def minute(self, node: int, minute: int) -> MinuteBooks | None:
         """All about one minute; see `Books`."""
-        if minute < (read_purged(self._connected, node).before or 0):
+        if minute < max(self._expired, read_purged(self._connected, node).before or 0):
             return None
-        ledger = [row for row in self._ledger(node, [day_of(minute)]) if row.minute == minute]
+        ledger = [row for row in self._ledger(node, [day_of(minute)], minute) if row.minute == minute]
         within = range(minute, minute + MINUTE_MS)
         rows = sum(
             at in within and to_seq(node, 0) <= seq < to_seq(node + 1, 0) for at, seq in self._all_rows()
@@ -94,15 +100,22 @@ class CassandraBooks:
             for row in rows
             if row[0] is None or to_ms(row[0]) >= before
         ]
-        sums = map(sum, zip(purged.connections, *kept, strict=True))
-        gone = Sums(*(one - other for one, other in zip(sums, purged.ledger, strict=True)))
-        ledger = [row for row in self._ledger(node, days) if row.minute >= before]
-        return NodeBooks(node, sorted(ledger, key=lambda row: row.minute), gone, before, purged.last_seq)
+        of_connections = _sum([purged.connections, *kept])
+        minutes = sorted(self._ledger(node, days, before), key=lambda row: row.minute)
+        expired = [row for row in minutes if row.minute < self._expired]
+        of_gone = _sum([purged.ledger, *map(_sums_of_minute, expired)])
+        return NodeBooks(
+            node,
+            minutes[len(expired) :],
+            Sums(*(one - other for one, other in zip(of_connections, of_gone, strict=True))),
+            max(before, self._expired),
+            expired[-1].last_seq if expired else purged.last_seq,
+        )
 
-    def _ledger(self, node: int, days: list[int]) -> Iterator[LedgerMinute]:
+    def _ledger(self, node: int, days: list[int], since: int) -> Iterator[LedgerMinute]:
         for rows in self._connected.ask([self._connected.bound(_LEDGER, node, day) for day in days]):
             for row in rows:
-                if row[1] is not None:
+                if row[1] is not None and to_ms(row[0]) >= since:
                     yield LedgerMinute(node, to_ms(row[0]), row[1], row[2], *sums_of(row), row[3] or 0)
 
     def _days(self, node: int) -> list[int]:
@@ -119,3 +132,12 @@ class CassandraBooks:
     def _rows(self, cql: str, *values: Any) -> list[tuple[Any, ...]]:
         (rows,) = self._connected.ask([self._connected.bound(cql, *values)])
         return rows
+
+
+def _sum(parts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """The parts added up, place by place."""
+    return tuple(map(sum, zip(*parts, strict=True)))
+
+
+def _sums_of_minute(minute: LedgerMinute) -> tuple[int, ...]:
+    return minute.stored, minute.rejected, minute.unkept, minute.empty

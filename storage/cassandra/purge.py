@@ -93,9 +93,11 @@ def sums_of(row: tuple[Any, ...]) -> tuple[int, int, int, int]:
 class CassandraPurge:
     """One pass after another over the tables, step by step."""
 
-    def __init__(self, connected: Connected, flight: Flight) -> None:
+    def __init__(self, connected: Connected, flight: Flight, expires_later_s: int) -> None:
+        """Readings are left to themselves for `expires_later_s`; what has not expired then is deleted."""
         self._connected = connected
         self._flight = flight
+        self._later_ms = expires_later_s * 1000
 
     def step(self, before: int) -> int:
         """Delete some rows received before this time's minute; 0 when none is left."""
@@ -105,7 +107,7 @@ class CassandraPurge:
             self._raise(node, days[node], before)
         steps: list[Callable[[], int]] = [
             lambda: sum(self._rejects(node, days[node], before) for node in days),
-            lambda: self._readings(before),
+            lambda: self._readings(before - self._later_ms),
             lambda: self._latest(before),
             lambda: sum(self._delete(list(self._old_books(node, days[node], before))) for node in days),
         ]

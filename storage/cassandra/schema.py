@@ -22,6 +22,9 @@ VALUES: Final = (
     " power_kw double, voltage_v double"
 )
 SHARDS: Final = 16
+EXPIRES_LATER_S: Final = 3_600
+"""So much longer than they are kept do rows live: they have left the books by then."""
+
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
 

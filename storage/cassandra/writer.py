@@ -5,36 +5,28 @@ the books; when these are, the cursor moves by compare-and-set. A call takes fou
 rows.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from parser.parsed import ParsedBlock
 from storage.base import Claim, Cursor, DamagedBlock, Requests, Written
 from storage.cassandra.books import CassandraAccounts
 from storage.cassandra.claims import Claims, Place
 from storage.cassandra.connect import Connected, check_tables, create_tables, meaning
-from storage.cassandra.encoding import Batch, Batches, Encoder
 from storage.cassandra.flight import Flight
 from storage.cassandra.purge import CassandraPurge
-from storage.cassandra.refusals import Refusals, is_of_rows
 from storage.cassandra.rejects import CassandraRejects, connections_of
-from storage.cassandra.schema import HOUR_MS, day_of
+from storage.cassandra.rows import RowWriter
+from storage.cassandra.schema import EXPIRES_LATER_S, day_of
 from storage.rows import Rows
 from storage.settings import CassandraSettings, RejectQuota
 
 _DAY_S: Final = 86_400
 
-INSERT: Final = """INSERT INTO readings (device_id, bucket, received_at, seq, reading) VALUES (?, ?, ?, ?, ?)
-    USING TIMESTAMP ?"""
-LATEST: Final = """INSERT INTO latest_readings (shard, device_id, node, received_at, seq, reading)
-    VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
-BUCKET: Final = "INSERT INTO device_buckets (device_id, bucket) VALUES (?, ?) USING TIMESTAMP ?"
 DAY: Final = "INSERT INTO days (node, day) VALUES (?, ?) USING TIMESTAMP ?"
 _ASIDE: Final = """INSERT INTO set_aside_records (node, day, seq, received_at, device_id, reading, why)
     VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
@@ -58,7 +50,7 @@ class CassandraTableWriter:
     ) -> None:
         self._settings = settings
         self._quota = quota or RejectQuota()
-        self._keep_s = None if keep_days is None else round(keep_days * _DAY_S)
+        self._life_s = None if keep_days is None else round(keep_days * _DAY_S) + EXPIRES_LATER_S
         self._recount_s = recount_s
         self._connected = Connected(settings)
         try:
@@ -71,14 +63,10 @@ class CassandraTableWriter:
 
     def _prepare(self) -> None:
         connected, settings = self._connected, self._settings
-        bucket_ms = settings.bucket_hours * HOUR_MS
-        readings = connected.prepared(INSERT if self._keep_s is None else f"{INSERT} AND TTL ?")
         self._flight = Flight(connected.session, settings.max_in_flight, lambda e: meaning(settings, e))
         self._claims = Claims(connected)
-        self._encoder = Encoder(readings, connected.prepared(LATEST), connected.prepared(BUCKET), bucket_ms)
-        self._batches = Batches(settings.keyspace, connected.replica_sets())
-        self._purge = CassandraPurge(connected, self._flight)
-        self._known_buckets: dict[str, int] = {}
+        self._rows = RowWriter(connected, self._flight, self._life_s)
+        self._purge = CassandraPurge(connected, self._flight, 0 if self._life_s is None else EXPIRES_LATER_S)
         self._known_days: set[int] = set()
 
     def claim(self, node: int, journal: str, *, adopt: bool) -> Claim:
@@ -111,6 +99,7 @@ class CassandraTableWriter:
 
     def purge(self, before: int) -> int:
         """Delete a small step of what is old; see `TableWriter`."""
+        _ = self._claims.node  # raises where none was claimed
         self._forget()
         return self._purge.step(before)
 
@@ -118,7 +107,7 @@ class CassandraTableWriter:
         """Know nothing of the tables any more."""
         self._accounts.forget_all()
         self._rejects.forget()
-        self._known_buckets.clear()
+        self._rows.forget()
         self._known_days.clear()
 
     def requests(self) -> Requests:
@@ -134,7 +123,7 @@ class CassandraTableWriter:
         rows = Rows.of(readable)
         self._accounts.load(blocks)
         kept = self._keep(blocks)
-        aside = self._deliver_rows(rows, self._beside_rows(blocks, rows, kept))
+        aside = self._rows.deliver(rows, self._claims.node, self._beside_rows(blocks, kept))
         by_block = self._set_aside(rows, readable, aside)
         self._book(blocks, kept, by_block)
         self._deliver(self._accounts.statements())
@@ -143,7 +132,7 @@ class CassandraTableWriter:
 
     def _keep(self, blocks: Sequence[ParsedBlock | DamagedBlock]) -> dict[int, list[int]]:
         """Which rejects of each block (by its id) are kept; openings are noted on the way."""
-        self._rejects.begin(self._ttl(_stamp_of(blocks[-1])))
+        self._rejects.begin(self._life_s)
         kept: dict[int, list[int]] = {}
         for block in blocks:
             if isinstance(block, ParsedBlock):
@@ -152,42 +141,13 @@ class CassandraTableWriter:
         return kept
 
     def _beside_rows(
-        self, blocks: Sequence[ParsedBlock | DamagedBlock], rows: Rows, kept: dict[int, list[int]]
+        self, blocks: Sequence[ParsedBlock | DamagedBlock], kept: dict[int, list[int]]
     ) -> Iterator[Any]:
-        """Whatever can go at the same time as the rows."""
+        """What of the blocks can go at the same time as the rows."""
         yield from self._new_days(blocks)
         for block in blocks:
             if isinstance(block, ParsedBlock):
                 yield from self._rejects.statements(block, kept[block.block.id], self._accounts)
-        if len(rows.seqs):
-            yield from self._batches.of(self._encoder.buckets(rows, self._new_buckets(rows)))
-            yield from self._batches.of(self._encoder.latest(rows, self._claims.node))
-
-    def _deliver_rows(self, rows: Rows, others: Iterator[Any]) -> dict[int, str]:
-        """Send rows and all that goes with them; which rows were refused for good, and why."""
-
-        def statements() -> Iterator[Any]:
-            yield from others
-            if len(rows.seqs):
-                yield from self._batches.of(self._encoder.readings(rows, self._ttls(rows)))
-
-        refused = self._flight.deliver(statements())
-        if not refused:
-            return {}
-        check_tables(self._connected)
-        for one in refused:
-            if not is_of_rows(one):
-                raise meaning(self._settings, one.error)
-        refusals = Refusals(self._flight, lambda places: self._again(rows, places))
-        refusals.narrow(refused)
-        return refusals.aside
-
-    def _again(self, rows: Rows, places: NDArray[np.intp]) -> Iterator[Batch]:
-        """Batches of some of the rows, which know their places among all of them."""
-        some = rows.take(places)
-        for batch in self._batches.of(self._encoder.readings(some, self._ttls(some))):
-            batch.places = places[batch.places]
-            yield batch
 
     def _deliver(self, statements: Iterator[Any]) -> None:
         """Send what must not be refused."""
@@ -202,18 +162,6 @@ class CassandraTableWriter:
         for day in new:
             yield self._connected.bound(DAY, self._claims.node, day, _stamp_of(blocks[-1]))
         self._known_days |= new
-
-    def _new_buckets(self, rows: Rows) -> NDArray[np.intp]:
-        """Places of rows that begin a bucket of their device which nobody has noted yet."""
-        buckets = self._encoder.bucket_of(rows.received_at)
-        _, places = np.unique(rows.codes + buckets * len(rows.devices), return_index=True)
-        codes, buckets = rows.codes[places], buckets[places]
-        new = []
-        for code, bucket, place in zip(codes.tolist(), buckets.tolist(), places.tolist(), strict=True):
-            if self._known_buckets.get(rows.devices[code]) != bucket:
-                self._known_buckets[rows.devices[code]] = bucket
-                new.append(place)
-        return np.array(new, np.intp)
 
     def _set_aside(
         self, rows: Rows, readable: list[ParsedBlock], aside: dict[int, str]
@@ -263,19 +211,6 @@ class CassandraTableWriter:
     def _ask(self, statements: list[Any]) -> list[list[tuple[Any, ...]]]:
         """The rows that each of these finds."""
         return self._connected.ask(statements)
-
-    def _ttls(self, rows: Rows) -> NDArray[np.int32] | None:
-        """What is left of each row's life, in seconds; one second where it is over."""
-        if self._keep_s is None:
-            return None
-        left = rows.stamps // 1_000_000 + self._keep_s - int(time.time())
-        return np.maximum(left, 1).astype(np.int32)
-
-    def _ttl(self, stamp_us: int) -> int | None:
-        """The same for what came with this stamp."""
-        if self._keep_s is None:
-            return None
-        return max(1, stamp_us // 1_000_000 + self._keep_s - int(time.time()))
 
 
 def _id_of(block: ParsedBlock | DamagedBlock) -> int:
