@@ -1,5 +1,7 @@
 """`headrace bench`: one command a benchmark; each measures its baselines in the same run."""
 
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -40,6 +42,7 @@ _out = click.option(
 @click.group()
 def bench() -> None:
     """Measure on this machine: rates at the far end, with baselines from the same run."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what was begun
 
 
 def _add(name: str, benchmark: Benchmark, text: str) -> None:
