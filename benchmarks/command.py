@@ -68,7 +68,7 @@ def read(runs: int, seconds: float, out: Path, rows: int) -> None:
     _measure("read", out, lambda: storing.read(runs, seconds, rows))
 
 
-PARTS: Final = ("writers", "shape", "sockets", "latency", "growth", "read", "backlog")
+PARTS: Final = ("writers", "shape", "sockets", "latency", "growth", "files", "read", "backlog")
 
 
 @bench.command("cassandra")

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -252,8 +253,10 @@ def main() -> None:
     threading.Thread(target=orders.listen, daemon=True).start()
     try:
         _work(task, orders)
-    except BrokenPipeError:
-        os._exit(1)  # the parent is gone; the tables are closed, and nobody is left to be told
+    except BaseException as error:  # noqa: BLE001  # whatever it is, the parent starts another one
+        if not isinstance(error, BrokenPipeError):  # else it is the parent that is gone
+            traceback.print_exc()
+        os._exit(1)  # the thread that listens must not be waited for; the tables are closed
 
 
 def _work(task: SinkTask, orders: _Orders) -> None:

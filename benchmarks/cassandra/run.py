@@ -4,8 +4,11 @@ from collections.abc import Callable, Collection
 from contextlib import closing
 from typing import Final
 
+import click
+
 from benchmarks.cassandra.backlog import backlog
 from benchmarks.cassandra.bench import Bench, Found
+from benchmarks.cassandra.files import files
 from benchmarks.cassandra.latency import latency
 from benchmarks.cassandra.reading import read
 from benchmarks.cassandra.ready import ReadyWriter
@@ -20,6 +23,7 @@ PARTS: Final[dict[str, Callable[[Bench], Found]]] = {
     "sockets": sockets,
     "latency": latency,
     "growth": growth,
+    "files": files,
     "read": read,
     "backlog": backlog,
 }
@@ -37,6 +41,7 @@ def run(runs: int, rows: int, waiting: int, only: Collection[str]) -> Found:
         _warm_up(bench)
         for name, part in PARTS.items():
             if name in only or not only:
+                click.echo(f"measuring {name}", err=True)
                 found = part(bench)
                 figures += found[0]
                 comparisons += found[1]

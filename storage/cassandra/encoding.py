@@ -48,6 +48,9 @@ ROWS_ALONE: Final = 500
 FEW_ROWS: Final = 100
 """A partition with fewer shares a batch with others."""
 
+SLICE_ROWS: Final = 20_000
+"""About so many are encoded at once: they stay in the processor's caches until they are sent."""
+
 SHARED_BYTES: Final = 40_000
 """Of a batch of several partitions, as the server counts: it refuses 50 KiB."""
 
@@ -135,27 +138,42 @@ def readings_key(device: str, bucket: int) -> bytes:
 def encode(insert: PreparedStatement, columns: Sequence[NDArray[Any]]) -> NDArray[np.void]:
     """Statements with these values, one for each row, ready for a batch.
 
-    `columns` have shape (n,) and the order of the statement's values: bytes of one width, integers of the
-    width that the column has, or `READING` values.
+    `columns` have the order of the statement's values and shape (n,): bytes of one width, or integers of the
+    width that the column has; five numbers of shape (5, n) are a frozen `reading`.
     """
     head = _HEAD.pack(_PREPARED, len(insert.query_id)) + insert.query_id
     head += len(insert.column_metadata).to_bytes(2)
     fields: list[tuple[str, Any]] = [("head", f"V{len(head)}")]
     for number, column in enumerate(columns):
-        fields += [(f"length{number}", ">i4"), (f"value{number}", column.dtype.newbyteorder(">"))]
-    rows = np.empty(len(columns[0]), np.dtype(fields))
-    rows["head"] = np.void(head)
+        kind = READING if column.ndim > 1 else column.dtype.newbyteorder(">")
+        fields += [(f"length{number}", ">i4"), (f"value{number}", kind)]
+    layout = np.dtype(fields)
+    rows = np.empty(columns[0].shape[-1], layout)
+    rows.view(f"V{layout.itemsize}")[:] = _without_values(layout, head)
     for number, column in enumerate(columns):
-        rows[f"length{number}"], rows[f"value{number}"] = column.dtype.itemsize, column
+        values = rows[f"value{number}"]
+        if column.ndim == 1:
+            values[:] = column
+            continue
+        for place, part in enumerate(column):
+            values[f"value{place}"] = part
     return rows
 
 
-def as_readings(values: NDArray[np.float64]) -> NDArray[np.void]:
-    """Values of shape (5, n) as n frozen `reading` values."""
-    found = np.empty(values.shape[1], READING)
-    for place, column in enumerate(values):
-        found[f"length{place}"], found[f"value{place}"] = 8, column
-    return found
+def _without_values(layout: np.dtype[np.void], head: bytes) -> NDArray[np.void]:
+    """A row of this layout with everything that is the same in all rows: its head, and what is how long."""
+    row = np.zeros(1, layout)
+    row["head"] = np.void(head)
+    _note_lengths(row)
+    return row.view(f"V{layout.itemsize}")
+
+
+def _note_lengths(row: NDArray[np.void]) -> None:
+    """Say in each field `length…` how long the `value…` is, also within values that have fields."""
+    for name, (kind, *_) in (row.dtype.fields or {}).items():
+        if name.startswith("value"):
+            row[name.replace("value", "length")] = kind.itemsize
+            _note_lengths(row[name])
 
 
 class Encoder:
@@ -183,17 +201,31 @@ class Encoder:
         `ttl`, shape (n,), are the seconds that each row has to live; None where they live for ever.
         """
         buckets = self.bucket_of(rows.received_at)
-        expiry: list[NDArray[np.int32]] = [] if ttl is None else [ttl]
         for names, places in _by_length(rows, np.arange(len(rows.codes))):
-            order = places[np.lexsort((buckets[places], rows.codes[places]))]
-            codes, times = rows.codes[order], buckets[order]
-            key = [names[codes], times, rows.received_at[order], rows.seqs[order]]
-            values = as_readings(rows.values[:, order])
-            columns: list[NDArray[Any]] = [*key, values, rows.stamps[order]]
-            encoded = encode(self._readings, [*columns, *(seconds[order] for seconds in expiry)])
-            yield Encoded(
-                encoded, order, starts_of(codes, times), _key_of_readings(rows.devices, codes, times)
-            )
+            order = places[_order(rows.codes[places], buckets[places])]
+            starts = starts_of(rows.codes[order], buckets[order])
+            for first, last in _slices(starts, len(order)):
+                part = order[starts[first] : starts[last] if last < len(starts) else len(order)]
+                yield self._of_readings(rows, names, ttl, part, starts[first:last] - starts[first])
+
+    def _of_readings(
+        self,
+        rows: Rows,
+        names: NDArray[np.bytes_],
+        ttl: NDArray[np.int32] | None,
+        places: NDArray[np.intp],
+        starts: NDArray[np.intp],
+    ) -> Encoded:
+        """Some of the rows, whose names have one length; their partitions begin at `starts` of `places`."""
+        codes, times = rows.codes[places], rows.received_at[places]
+        buckets = self.bucket_of(times)
+        left = [] if ttl is None else [ttl[places]]
+        key, values = [names[codes], buckets, times, rows.seqs[places]], rows.values[:, places]
+        encoded = encode(self._readings, [*key, values, rows.stamps[places], *left])
+        devices = rows.devices
+        return Encoded(
+            encoded, places, starts, lambda row: readings_key(devices[codes[row]], int(buckets[row]))
+        )
 
     def latest(self, rows: Rows, node: int) -> Iterator[Encoded]:
         """The newest row of each device, by shard.
@@ -206,9 +238,8 @@ class Encoder:
             order = places[np.argsort(shards[rows.codes[places]], kind="stable")]
             of = shards[rows.codes[order]]
             nodes = np.full(len(order), node, np.int32)
-            readings = as_readings(rows.values[:, order])
-            seqs = rows.seqs[order]
-            columns = [of, names[rows.codes[order]], nodes, rows.received_at[order], seqs, readings]
+            values, seqs = rows.values[:, order], rows.seqs[order]
+            columns = [of, names[rows.codes[order]], nodes, rows.received_at[order], seqs, values]
             encoded = encode(self._latest, [*columns, seqs & RECORD_MASK])
             yield Encoded(encoded, order, starts_of(of), _key_of_shard(of))
 
@@ -219,12 +250,6 @@ class Encoder:
             times = self.bucket_of(rows.received_at[order])
             encoded = encode(self._buckets, [names[codes], times, rows.stamps[order]])
             yield Encoded(encoded, order, np.arange(len(order)), _key_of_device(rows.devices, codes))
-
-
-def _key_of_readings(
-    devices: list[str], codes: NDArray[np.int32], buckets: NDArray[np.int64]
-) -> Callable[[int], bytes]:
-    return lambda row: readings_key(devices[codes[row]], int(buckets[row]))
 
 
 def _key_of_shard(shards: NDArray[np.int32]) -> Callable[[int], bytes]:
@@ -243,15 +268,39 @@ def shard_of(device: str) -> int:
 
 def _by_length(rows: Rows, places: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.bytes_], NDArray[np.intp]]]:
     """These rows by the length of their device's name; with all names cut or filled to that length."""
-    lengths = np.array([len(name) for name in rows.devices], np.int32)[rows.codes[places]]
-    for length in np.unique(lengths).tolist():
-        yield np.array(rows.devices, f"S{length}"), places[lengths == length]
+    of_devices = np.array([len(name) for name in rows.devices], np.int32)
+    lengths = set(of_devices.tolist())
+    for length in sorted(lengths):
+        there = places if len(lengths) == 1 else places[of_devices[rows.codes[places]] == length]
+        if len(there):
+            yield np.array(rows.devices, f"S{length}"), there
+
+
+def _order(codes: NDArray[np.int32], buckets: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The rows by device, then by bucket, else as they are.
+
+    Nearly always all are in one bucket and the devices' numbers are small: numpy sorts 16 bits without
+    comparing.
+    """
+    if len(buckets) and buckets.min() < buckets.max():
+        return np.lexsort((buckets, codes))
+    small = len(codes) and codes.max() <= np.iinfo(np.uint16).max
+    return np.argsort(codes.astype(np.uint16) if small else codes, kind="stable")
 
 
 def starts_of(*columns: NDArray[Any]) -> NDArray[np.intp]:
     """Where rows begin whose values differ from those of the row before."""
     differs = np.any([column[1:] != column[:-1] for column in columns], axis=0)
     return np.concatenate([[0], np.flatnonzero(differs) + 1])
+
+
+def _slices(starts: NDArray[np.intp], rows: int) -> Iterator[tuple[int, int]]:
+    """Cut partitions, each from its start on, into runs with at least `SLICE_ROWS`; but the last."""
+    first = 0
+    while first < len(starts):
+        last = int(np.searchsorted(starts, min(starts[first] + SLICE_ROWS, rows)))
+        yield first, last
+        first = last
 
 
 class _Shared:

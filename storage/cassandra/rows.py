@@ -1,14 +1,14 @@
 """Readings on their way into the tables, with what is written beside each: newest rows and directories."""
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.cassandra.connect import Connected, check_tables, meaning
-from storage.cassandra.encoding import Batch, Batches, Encoder
+from storage.cassandra.encoding import Batch, Batches, Encoder, starts_of
 from storage.cassandra.flight import Flight
 from storage.cassandra.refusals import Refusals, is_of_rows
 from storage.cassandra.schema import HOUR_MS
@@ -79,13 +79,19 @@ class RowWriter:
             yield batch
 
     def _new_buckets(self, rows: Rows) -> NDArray[np.intp]:
-        """Places of rows that begin a bucket of their device which nobody has noted yet."""
+        """Places of rows that begin a bucket of their device which nobody has noted yet.
+
+        Stamps never descend, so each bucket's rows stand together.
+        """
         buckets = self._encoder.bucket_of(rows.received_at)
-        _, places = np.unique(rows.codes + buckets * len(rows.devices), return_index=True)
-        codes, buckets = rows.codes[places], buckets[places]
+        starts = starts_of(buckets).tolist()
         new = []
-        for code, bucket, place in zip(codes.tolist(), buckets.tolist(), places.tolist(), strict=True):
-            if self._known_buckets.get(rows.devices[code]) != bucket:
-                self._known_buckets[rows.devices[code]] = bucket
-                new.append(place)
+        for start, end in pairwise([*starts, len(buckets)]):
+            place_of = np.full(len(rows.devices), -1, np.intp)
+            place_of[rows.codes[start:end]] = np.arange(start, end)
+            bucket = int(buckets[start])
+            for device, place in zip(rows.devices, place_of.tolist(), strict=True):
+                if place >= 0 and self._known_buckets.get(device) != bucket:
+                    self._known_buckets[device] = bucket
+                    new.append(place)
         return np.array(new, np.intp)
