@@ -207,6 +207,7 @@ class Supervisor:
         metrics.damaged.labels(name).inc(report.damaged)
         metrics.gaps.labels(name).inc(report.gap is not None)
         metrics.store_log_bytes.labels(name).set(report.log_bytes)
-        for outcome in ("confirmed", "repeated", "refused"):
-            metrics.store_requests.labels(name, outcome).inc(getattr(report.requests, outcome))
-        metrics.store_in_flight.labels(name).set(report.requests.limit)
+        if report.requests.limit:
+            metrics.store_in_flight.labels(name).set(report.requests.limit)
+            for outcome in ("confirmed", "repeated", "refused"):
+                metrics.store_requests.labels(name, outcome).inc(getattr(report.requests, outcome))

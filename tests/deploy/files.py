@@ -8,9 +8,9 @@ from typing import Final
 
 import click
 import msgspec
-import pytest
 
 from headrace.cli import main
+from tests.support.needing import need
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
@@ -51,8 +51,7 @@ def serves(words: Sequence[str]) -> bool:
 
 
 def passes(tool: str, *words: str | Path, install: str) -> None:
-    """Require that a tool has nothing to say against a file; skip where it isn't installed."""
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is missing; try: {install}")
+    """Require that a tool has nothing to say against a file; skip where it isn't installed, but in CI."""
+    need(shutil.which(tool) is not None, f"{tool} is missing; try: {install}")
     done = subprocess.run([tool, *words], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
