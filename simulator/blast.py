@@ -108,10 +108,14 @@ def _hand_over(senders: Senders, records: int | None, duration_s: float | None, 
 
 
 def _allowance(records: int | None, rate: float | None, passed_s: float) -> int | None:
-    """How many records may have gone by now, all connections together; None for any number."""
+    """How many records may have gone by now, all connections together; None for any number.
+
+    It grows by whole ticks: what has become due goes out together, not each record as soon as it may.
+    """
     if rate is None:
         return records
-    due = int(passed_s * rate) + 1
+    ticks = int(passed_s / TICK_S) + 1
+    due = int(ticks * TICK_S * rate) + 1
     return due if records is None else min(due, records)
 
 

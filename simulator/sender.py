@@ -27,7 +27,16 @@ _READ_BYTES: Final = 65_536
 class Sender:
     """One connection."""
 
-    def __init__(self, sock: socket.socket, view: memoryview, ends: list[int], first: int, step: int) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        view: memoryview,
+        ends: list[int],
+        *,
+        first: int,
+        step: int,
+        ack: bool,
+    ) -> None:
         """Send on a connected socket.
 
         Args:
@@ -36,6 +45,7 @@ class Sender:
             ends: where its records end, 0 first.
             first: the record of the block to begin with.
             step: records of a slice.
+            ack: note when slices went out, to know how long their acknowledgements take.
         """
         sock.setblocking(False)
         self.socket = sock
@@ -45,7 +55,7 @@ class Sender:
         self.taken = 0
         """Bytes the socket took."""
         self.latencies: list[float] = []
-        self._view, self._ends, self._step = view, ends, step
+        self._view, self._ends, self._step, self._ack = view, ends, step, ack
         self._first = self._next = first
         self._pos = self._stop = 0
         self._done = 0
@@ -85,9 +95,10 @@ class Sender:
         self._pos += taken
         if self._pos == self._stop:
             self._done += self._next - self._first
-            self._finished.append((self._done, time.perf_counter()))
+            if self._ack:
+                self._finished.append((self._done, time.perf_counter()))
 
-    def read(self, *, ack: bool) -> bool:
+    def read(self) -> bool:
         """Take what the server says.
 
         Returns:
@@ -101,7 +112,7 @@ class Sender:
             data = self.socket.recv(_READ_BYTES)
         except BlockingIOError:
             return True
-        if data and not ack:
+        if data and not self._ack:
             raise AcknowledgementError("the server wrote to a connection that asked for no acknowledgements")
         self._acks.feed(data, self.sent)
         now_s = time.perf_counter()
@@ -127,7 +138,6 @@ class Senders:
         Raises:
             UnreachableError: nobody listens there.
         """
-        self._ack = ack
         self._allowed: int | None = 0
         self.stopped = False
         view, ends = memoryview(prepared.payload), prepared.ends().tolist()
@@ -139,7 +149,7 @@ class Senders:
                 if step == 1:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 first = index * prepared.records // connections
-                self._senders.append(Sender(sock, view, ends, first, step))
+                self._senders.append(Sender(sock, view, ends, first=first, step=step, ack=ack))
                 self._selector.register(sock, selectors.EVENT_READ, self._senders[-1])
             self._stack = stack.pop_all()
 
@@ -203,7 +213,7 @@ class Senders:
         for key, events in self._selector.select(patience_s):
             sender: Sender = key.data
             try:
-                if events & selectors.EVENT_READ and not sender.read(ack=self._ack):
+                if events & selectors.EVENT_READ and not sender.read():
                     self._end(sender)
                 elif events & selectors.EVENT_WRITE and sender.busy:
                     sender.write()
