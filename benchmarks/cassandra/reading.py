@@ -1,8 +1,9 @@
 """The part `read`: reading while the whole way writes at half the ceiling.
 
 Read are the newest row of a thousand devices, and an hour of one device at 10 Hz; the hour also by the driver
-as its users know it, which can make different things of a row. The hours were written before; what comes in
-meanwhile is of a thousand other devices.
+as its users know it, which can make different things of a row. A read begins every 200 ms, or when the one
+before it has ended: people look at a few pages, and all share the machine. The hours were written before;
+what comes in meanwhile is of a thousand other devices.
 """
 
 import asyncio
@@ -41,6 +42,9 @@ _READS: Final = 200
 _FEWEST_READS: Final = 5
 _ROWS_FOR_A_READ: Final = 10_000
 """A run with few rows is quick here too."""
+
+_PACE_S: Final = 0.2
+"""From one read's beginning to the next one's."""
 
 _FEWER: Final = 4
 """The driver reads this part of it: it takes longer."""
@@ -175,6 +179,7 @@ async def _timed(name: str, reading: Callable[[], Awaitable[int]], reads: int) -
         begun = time.perf_counter()
         rows += await reading()
         taken.append(time.perf_counter() - begun)
+        await asyncio.sleep(max(0.0, _PACE_S - taken[-1]))
     return _figure(name, rows, taken)
 
 
@@ -198,6 +203,7 @@ def _hours_by_driver(session: Session, way: Way, hours: Hours) -> Figure:
         found = list(session.execute(statement, (hours.some_device, hours.start)))
         taken.append(time.perf_counter() - begun)
         rows += len(found) if way.handler is None else sum(len(page["seq"]) for page in found)
+        time.sleep(max(0.0, _PACE_S - taken[-1]))
     return _figure(f"hour: {way.name}", rows, taken)
 
 

@@ -2,21 +2,23 @@
 
 The driver makes a Python object of every value, and of a user-defined type a tuple with a list around it:
 an hour of a device at 10 Hz takes it longer than the cluster. But a row that is `received_at, seq,
-reading` has one layout, so a page of rows is a structured array as it stands (native_protocol_v4.spec,
-4.2.5.2). The place to put that is the driver's own: a protocol handler with another result message, as
-its NumPy handler does.
+reading` has one layout, so a page of rows is a structured array as it stands, and with a device before it
+it is a few bytes longer (native_protocol_v4.spec, 4.2.5.2). The place to put that is the driver's own: a
+protocol handler with another result message, as its NumPy handler does.
 """
 
+import struct
 from typing import Any, Final
 
 import numpy as np
 from cassandra.protocol import ResultMessage, read_int
-from numpy.typing import NDArray
 
 from storage.base import Reading
 from storage.cassandra.encoding import READING, Handler
+from storage.errors import SchemaError
 
-_COLUMNS: Final = ("received_at", "seq", "reading")
+_OF_ROW: Final = ("received_at", "seq", "reading")
+_ENCODED: Final = frozenset({_OF_ROW, ("device_id", *_OF_ROW)})
 _ROW: Final = np.dtype(
     [
         ("length_at", ">i4"),
@@ -27,10 +29,12 @@ _ROW: Final = np.dtype(
         ("reading", READING),
     ]
 )
+_LENGTH: Final = struct.Struct(">i")
+_LACKS: Final = "a row lacks a value that all rows have; another program wrote it"
 
 
 class _Answer(ResultMessage):  # type: ignore[misc]  # the driver ships no types
-    """Rows as their bytes; the driver hands them on as one row."""
+    """Rows as their bytes; the driver hands them on as one row: how many, and the bytes."""
 
     def recv_results_rows(
         self,
@@ -42,15 +46,15 @@ class _Answer(ResultMessage):  # type: ignore[misc]  # the driver ships no types
     ) -> None:
         """Take the rows as they come; see the driver's `ResultMessage`."""
         columns = self._columns(f, user_type_map, result_metadata)
-        if columns != _COLUMNS:
+        if columns not in _ENCODED:
             f.seek(self._rows_at)
             super().recv_results_rows(
                 f, protocol_version, user_type_map, result_metadata, column_encryption_policy
             )
             return
         count = read_int(f)
-        self.column_names, self.column_types = ["rows"], [bytes]
-        self.parsed_rows = [(np.frombuffer(f.read(count * _ROW.itemsize), _ROW),)]
+        self.column_names, self.column_types = ["rows", "encoded"], [int, bytes]
+        self.parsed_rows = [(count, f.read())]
 
     def _columns(self, f: Any, user_type_map: object, known: list[tuple[Any, ...]] | None) -> tuple[str, ...]:
         self._rows_at = f.tell()
@@ -59,15 +63,41 @@ class _Answer(ResultMessage):  # type: ignore[misc]  # the driver ships no types
 
 
 class ReadingsHandler(Handler):
-    """Gives rows of `received_at, seq, reading` as one structured array, everything else as usual."""
+    """Gives rows of `received_at, seq, reading`, with a device before or not, as bytes; else as usual."""
 
     message_types_by_opcode = {**Handler.message_types_by_opcode, _Answer.opcode: _Answer}  # noqa: RUF012  # as the driver has it
 
 
-def as_rows(device_id: str, page: NDArray[np.void]) -> list[Reading]:
-    """The readings of a page, in its order."""
+def as_rows(device_id: str, count: int, encoded: bytes) -> list[Reading]:
+    """The readings of a page, in its order.
+
+    Raises:
+        SchemaError: a row lacks a value; Headrace did not write it.
+    """
+    return _readings([device_id] * count, encoded)
+
+
+def as_latest(count: int, encoded: bytes) -> list[Reading]:
+    """The readings of a page whose rows begin with their device, in its order; may raise like `as_rows`."""
+    devices: list[str] = []
+    rows: list[bytes] = []
+    place = 0
+    try:
+        for _ in range(count):
+            (length,) = _LENGTH.unpack_from(encoded, place)
+            begins = place + _LENGTH.size + length
+            place = begins + _ROW.itemsize
+            devices.append(encoded[begins - length : begins].decode())
+            rows.append(encoded[begins:place])
+    except (struct.error, UnicodeDecodeError) as error:
+        raise SchemaError(_LACKS) from error
+    return _readings(devices, b"".join(rows))
+
+
+def _readings(devices: list[str], encoded: bytes) -> list[Reading]:
+    if len(encoded) != len(devices) * _ROW.itemsize:
+        raise SchemaError(_LACKS)
+    page = np.frombuffer(encoded, _ROW)
     reading = page["reading"]
     columns = [page["received_at"], page["seq"], *(reading[f"value{place}"] for place in range(5))]
-    return [
-        Reading(device_id, *values) for values in zip(*(column.tolist() for column in columns), strict=True)
-    ]
+    return [Reading(*row) for row in zip(devices, *(column.tolist() for column in columns), strict=True)]

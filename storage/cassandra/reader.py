@@ -10,11 +10,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequen
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from storage.base import Connection, LedgerMinute, Position, Reading, Rejected
-from storage.cassandra.answers import ReadingsHandler, as_rows
+from storage.cassandra.answers import ReadingsHandler, as_latest, as_rows
 from storage.cassandra.connect import Connected, meaning
 from storage.cassandra.encoding import shard_of
 from storage.cassandra.purge import sums_of
@@ -131,12 +128,13 @@ class CassandraReadingStore:
         """Of one shard; asks on while several nodes' rows leave too few devices."""
         found: list[Reading] = []
         while len({reading.device_id for reading in found}) < limit:
-            rows = await self._ask(_LATEST, shard, after, limit + 1)
-            whole = rows if len(rows) <= limit else [row for row in rows if row[0] != rows[-1][0]] or rows
-            found += [_reading(*row) for row in whole]
+            pages = await self._ask(_LATEST, shard, after, limit + 1)
+            rows = [reading for page in pages for reading in as_latest(*page)]
             if len(rows) <= limit:
-                break
-            after = whole[-1][0]
+                return found + rows
+            last = rows[-1].device_id
+            found += [reading for reading in rows if reading.device_id != last] or rows
+            after = found[-1].device_id
         return found
 
     async def _history(self, device_id: str, start: int, last: Position, limit: int) -> list[Reading]:
@@ -156,10 +154,8 @@ class CassandraReadingStore:
     async def _bucket(
         self, device_id: str, bucket: int, start: int, last: Position, limit: int
     ) -> list[Reading]:
-        pages: list[NDArray[np.void]] = [
-            row[0] for row in await self._ask(_HISTORY, device_id, bucket, start, *last, limit)
-        ]
-        return [reading for page in pages for reading in as_rows(device_id, page)]
+        pages = await self._ask(_HISTORY, device_id, bucket, start, *last, limit)
+        return [reading for page in pages for reading in as_rows(device_id, *page)]
 
     async def _rejects(self, narrower: dict[str, Any], before: int, limit: int) -> list[Rejected]:
         conditions = " ".join(f"AND {name} = ?" for name in narrower)

@@ -11,6 +11,7 @@ import pytest
 from cassandra.cluster import Session
 
 from storage.cassandra.connect import Connected, check_tables, create_tables, meaning
+from storage.cassandra.encoding import shard_of
 from storage.cassandra.reader import CassandraReadingStore
 from storage.cassandra.schema import HOUR_MS, TABLES, VERSION, day_of, keyspace_cql
 from storage.cassandra.writer import CassandraTableWriter
@@ -149,6 +150,32 @@ def test_an_authority_that_cannot_be_read_is_named(settings: CassandraSettings) 
 def test_an_error_nobody_knows_is_still_one_line(settings: CassandraSettings) -> None:
     """Whatever the driver raises."""
     assert "\n" not in str(meaning(settings, ValueError("one\ntwo")))
+
+
+async def test_rows_of_another_program_are_not_mistaken_for_ours(
+    settings: CassandraSettings, session: Session
+) -> None:
+    """A row without its values is named, in the newest and in the history; the store goes on reading."""
+    writer = CassandraTableWriter(settings)
+    writer.claim(3, JOURNAL, adopt=False)
+    machinery = Machinery()
+    writer.write(None, [machinery.block([(1, record("E0001") + record("F0001"))])], JOURNAL)
+    writer.close()
+    session.set_keyspace(settings.keyspace)
+    hour = NOON // HOUR_MS * HOUR_MS
+    session.execute(
+        "INSERT INTO readings (device_id, bucket, received_at, seq) VALUES ('E0001', %s, %s, 1)", (hour, NOON)
+    )
+    session.execute(
+        "INSERT INTO latest_readings (shard, device_id, node, received_at) VALUES (%s, 'E0001', 9, %s)",
+        (shard_of("E0001"), NOON),
+    )
+    store = CassandraReadingStore(settings)
+    for reading in (store.history("E0001", 0, 1 << 62, limit=10), store.devices(limit=10)):
+        with pytest.raises(SchemaError, match="a row lacks a value"):
+            await reading
+    assert len(await store.history("F0001", 0, 1 << 62, limit=10)) == 1
+    await store.close()
 
 
 async def test_reads_do_not_block_the_loop(settings: CassandraSettings) -> None:

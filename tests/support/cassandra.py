@@ -21,6 +21,9 @@ _PORT = 9042
 _TIMEOUT_S = 300.0
 """The first test that asks also waits for the jars, which are fetched once, and for the start."""
 
+_SYNCED_OFTEN: Final = {"commitlog_sync_period": "1000ms"}
+"""What waits until nothing can be forgotten any more does not wait long."""
+
 
 @dataclass(frozen=True)
 class Cassandra:
@@ -49,7 +52,8 @@ def cassandra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cassandra]:
         yield given(points)
         return
     need(not missing(), missing())
-    with Cluster(tmp_path_factory.mktemp("cassandra"), port=0, heap_mib=1024) as cluster:
+    folder = tmp_path_factory.mktemp("cassandra")
+    with Cluster(folder, port=0, heap_mib=1024, settings=_SYNCED_OFTEN) as cluster:
         yield Cassandra(cluster.contact_points, cluster.port)
 
 
