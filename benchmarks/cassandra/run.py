@@ -28,7 +28,7 @@ PARTS: Final[dict[str, Callable[[Bench], Found]]] = {
     "backlog": backlog,
 }
 
-_WARMING_ROWS: Final = 500_000
+_WARMING_ROWS: Final = 3_000_000
 """By then the node has compiled what it needs for writing."""
 
 
@@ -50,4 +50,4 @@ def run(runs: int, rows: int, waiting: int, only: Collection[str]) -> Found:
 
 def _warm_up(bench: Bench) -> None:
     with bench.target.keyspace() as settings, closing(ReadyWriter(settings)) as ours:
-        ours.write(min(bench.rows, _WARMING_ROWS))
+        ours.write(min(2 * bench.rows, _WARMING_ROWS))

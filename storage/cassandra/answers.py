@@ -8,6 +8,7 @@ protocol handler with another result message, as its NumPy handler does.
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -68,17 +69,22 @@ class ReadingsHandler(Handler):
     message_types_by_opcode = {**Handler.message_types_by_opcode, _Answer.opcode: _Answer}  # noqa: RUF012  # as the driver has it
 
 
-def as_rows(device_id: str, count: int, encoded: bytes) -> list[Reading]:
-    """The readings of a page, in its order.
+def in_pieces(device_id: str, count: int, encoded: bytes, most: int) -> Iterator[list[Reading]]:
+    """The readings of a page, in its order, at most so many at a time: making them takes a microsecond each.
 
     Raises:
         SchemaError: a row lacks a value; Headrace did not write it.
     """
-    return _readings([device_id] * count, encoded)
+    if len(encoded) != count * _ROW.itemsize:
+        raise SchemaError(_LACKS)
+    size = most * _ROW.itemsize
+    for start in range(0, len(encoded), size):
+        piece = encoded[start : start + size]
+        yield _readings([device_id] * (len(piece) // _ROW.itemsize), piece)
 
 
 def as_latest(count: int, encoded: bytes) -> list[Reading]:
-    """The readings of a page whose rows begin with their device, in its order; may raise like `as_rows`."""
+    """The readings of a page whose rows begin with their device, in its order; may raise like `in_pieces`."""
     devices: list[str] = []
     rows: list[bytes] = []
     place = 0

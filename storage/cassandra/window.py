@@ -16,7 +16,7 @@ LEAST: Final = 1.0
 _SLOW: Final = 6.0
 """So many times the quickest answers is slow."""
 
-_SLOW_S: Final = 0.25
+_SLOW_S: Final = 0.05
 """An answer below this is never slow."""
 
 _FORGETTING: Final = 1.002
