@@ -1,7 +1,5 @@
 """`headrace db copy`: from the embedded database to a cluster, while the server is stopped."""
 
-import fcntl
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from headrace import reconcile
 from headrace.config import Config
 from headrace.errors import ConfigError, FailedError
+from ingest.errors import JournalError, JournalLockedError
+from ingest.journal import held
 from storage.copying import SETTLING, Copied, Step, Tell, copy_tables
 from storage.errors import StorageError
 from storage.sqlite.connect import open_for_reading
@@ -28,13 +28,6 @@ _NEXT: Final = """To go on with the cluster, change the configuration to
     backend = "cassandra"
 
 and start the server. Nothing is written to {path} any more; keep it until you don't need it."""
-
-
-class _Identity(msgspec.Struct, frozen=True):
-    """Whose journal it is, as its lock file says."""
-
-    journal: str
-    node: int
 
 
 def run(config: Config, source: str, target: str) -> None:
@@ -61,28 +54,16 @@ def run(config: Config, source: str, target: str) -> None:
 
 @contextmanager
 def _journal_held(folder: Path) -> Iterator[str]:
-    """The journal's id; as long as its lock is ours, no server writes from it."""
+    """The journal's id; as long as we have it, no server writes from it."""
     try:
-        handle = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
+        with held(folder) as identity:
+            yield identity.journal
+    except JournalLockedError as error:
+        raise ConfigError(str(error)) from None
+    except JournalError as error:
         raise ConfigError(
-            f"{folder}: holds no journal ({error.strerror}); set [journal] path to the one that the embedded"
-            " database was written from"
+            f"{error}; set [journal] path to the one that the embedded database was written from"
         ) from error
-    try:
-        yield _locked(folder, handle)
-    finally:
-        os.close(handle)
-
-
-def _locked(folder: Path, handle: int) -> str:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return msgspec.json.decode(os.pread(handle, 4096, 0), type=_Identity).journal
-    except OSError:
-        raise ConfigError(f"{folder}: its server is running; stop it first, and keep it stopped") from None
-    except msgspec.MsgspecError as error:
-        raise ConfigError(f"{folder / 'lock'}: does not say whose journal it is: {error}") from error
 
 
 def _copy(config: Config, journal: str) -> Copied:

@@ -1,8 +1,6 @@
 """The journal as the server sees it: open it, submit blocks, be told what is durable."""
 
-import fcntl
 import os
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -10,9 +8,9 @@ from typing import Final
 import msgspec
 
 from ingest.clock import ClockReading, check_clock
-from ingest.errors import JournalError, JournalLockedError
 from ingest.journal.committer import Committer, JournalState
 from ingest.journal.keeper import Keeper
+from ingest.journal.owner import identify, lock
 from ingest.journal.recovery import recover
 from ingest.settings import JournalSettings
 from parser.block import Block
@@ -45,13 +43,6 @@ class JournalStatistics(msgspec.Struct, frozen=True):
     """Whether the sinks are so far behind that the journal has reached its size."""
 
 
-class _Identity(msgspec.Struct, frozen=True):
-    """What the lock file says; it outlives every segment."""
-
-    journal: str
-    node: int
-
-
 class Journal:
     """One server's journal."""
 
@@ -65,9 +56,9 @@ class Journal:
             JournalError: it is not this node's, or can't be used.
         """
         self.folder = Path(settings.path)
-        self._lock = _lock(self.folder)
+        self._lock = lock(self.folder)
         try:
-            identity, self.is_new = self._identify(node)
+            identity, self.is_new = identify(self.folder, self._lock, node)
             self.id = identity.journal
             found = list(recover(self.folder, self.id))
         except BaseException:
@@ -165,38 +156,3 @@ class Journal:
         if bounded is not self._bounded:
             self._bounded = bounded
             self._notify()
-
-    def _identify(self, node: int) -> tuple[_Identity, bool]:
-        content = os.pread(self._lock, 4096, 0)
-        if not content:
-            identity = _Identity(uuid.uuid4().hex, node)
-            os.pwrite(self._lock, msgspec.json.encode(identity), 0)
-            os.fsync(self._lock)
-            return identity, True
-        try:
-            identity = msgspec.json.decode(content, type=_Identity)
-        except msgspec.MsgspecError as error:
-            raise JournalError(f"{self.folder / 'lock'}: does not say whose journal it is: {error}") from None
-        if identity.node != node:
-            raise JournalError(
-                f"{self.folder}: is the journal of node {identity.node}, not of node {node}; "
-                "set [ingest] node_id or [journal] path accordingly"
-            )
-        return identity, False
-
-
-def _lock(folder: Path) -> int:
-    """Take the journal for this process, for as long as it lives."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise JournalError(f"{folder}: the journal can't be made there: {error.strerror}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise JournalLockedError(
-            f"{folder}: another server is writing to this journal; give each its own [journal] path"
-        ) from None
-    return handle
