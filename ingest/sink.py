@@ -160,9 +160,10 @@ class _Sink:
         blocks = self._reader.read(self._read, _BATCH_BYTES)
         if blocks:
             self._read = blocks[-1].id
-        size = sum(len(item.payload) for item in blocks if isinstance(item, Block))
-        parsed = [ParsedBlock.of(item) if isinstance(item, Block) else item for item in blocks]
-        return _Batch(parsed, full=size >= _BATCH_BYTES)
+        readable = [item for item in blocks if isinstance(item, Block)]
+        parsed = iter(ParsedBlock.of_all(readable))
+        items = [next(parsed) if isinstance(item, Block) else item for item in blocks]
+        return _Batch(items, full=sum(len(block.payload) for block in readable) >= _BATCH_BYTES)
 
     def close(self) -> None:
         """Let go of the journal."""

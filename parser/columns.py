@@ -12,10 +12,11 @@ speed even on clean text), and halving the text until the bad record is found (b
 places make it fall to the speed of the plain parser and below).
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -27,6 +28,8 @@ from parser.reference import MAX_DEVICE_ID_BYTES, parse_record, refuse
 from parser.settings import VALUES, Rules
 from parser.suspects import Spans, find_suspects
 from parser.verdicts import Accepted, Reason, Refused
+
+Name = TypeVar("Name", bytes, str)
 
 _PLAIN_NAME: Final = bytes(range(0x21, 0x7F))
 
@@ -64,6 +67,18 @@ class Columns:
 
     rejects: list[Reject]
     """Ascending by place. Records that are neither row nor reject are empty."""
+
+    def part(self, first: int, end: int, begin: int) -> "Columns":
+        """The records from `first` to before `end`, as if the payload began with them, at byte `begin`."""
+        start, stop = np.searchsorted(self.index, (first, end)).tolist()
+        names, codes = _occurring(self.devices, self.codes[start:stop])
+        low, high = (bisect_left(self.rejects, place, key=lambda one: one.index) for place in (first, end))
+        rejects = [
+            Reject(one.index - first, one.offset - begin, one.raw, one.verdict)
+            for one in self.rejects[low:high]
+        ]
+        index = self.index[start:stop] - np.int32(first)
+        return Columns(index, names, codes, self.values[:, start:stop], rejects)
 
 
 def parse_columns(payload: bytes, rules: Rules, condemned: Mapping[int, Reason]) -> Columns:
@@ -148,7 +163,7 @@ def _without_rows(table: Table, rows: NDArray[np.int32], out: NDArray[np.intp]) 
     return Columns(rows, [name.decode("ascii") for name in names], codes, values, [])
 
 
-def _occurring(names: list[bytes], codes: NDArray[np.int32]) -> tuple[list[bytes], NDArray[np.int32]]:
+def _occurring(names: list[Name], codes: NDArray[np.int32]) -> tuple[list[Name], NDArray[np.int32]]:
     """Only those of the names that have a row, and the codes to go with them."""
     occurs = np.bincount(codes, minlength=len(names)) > 0
     renumbered = (np.cumsum(occurs) - 1).astype(np.int32)

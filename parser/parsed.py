@@ -1,7 +1,9 @@
 """A block that was read: its columns, and who sent how much of what."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -10,6 +12,9 @@ from numpy.typing import NDArray
 from parser.block import Block, to_seq
 from parser.columns import Columns, parse_columns
 from parser.framing import Ending
+
+TOGETHER_BYTES: Final = 1 << 18
+"""A bad record makes all that is read with it slower."""
 
 TALLY: Final = np.dtype(
     [
@@ -35,6 +40,24 @@ class ParsedBlock:
     def of(cls, block: Block) -> "ParsedBlock":
         """Read a block with the settings that it carries."""
         return cls(block, parse_columns(block.payload, block.rules, block.condemned))
+
+    @classmethod
+    def of_all(cls, blocks: Sequence[Block]) -> "list[ParsedBlock]":
+        """Read blocks, each with the settings that it carries.
+
+        Neighbours with the same settings are read together, up to `TOGETHER_BYTES`: a small block by itself
+        costs more than its records do.
+        """
+        found: list[ParsedBlock] = []
+        waiting: list[Block] = []
+        size = 0
+        for block in blocks:
+            if waiting and (block.rules != waiting[0].rules or size + len(block.payload) > TOGETHER_BYTES):
+                found += _read_together(waiting)
+                waiting, size = [], 0
+            waiting.append(block)
+            size += len(block.payload)
+        return found + _read_together(waiting)
 
     @cached_property
     def seqs(self) -> NDArray[np.int64]:
@@ -88,3 +111,19 @@ class ParsedBlock:
     def _chunk_ends(self) -> NDArray[np.int64]:
         """Shape (chunks,): the place in the block of the first record after each chunk."""
         return np.cumsum(self.block.chunks["records"], dtype=np.int64)
+
+
+def _read_together(blocks: Sequence[Block]) -> list[ParsedBlock]:
+    """Blocks with the same settings."""
+    if len(blocks) <= 1:
+        return list(map(ParsedBlock.of, blocks))
+    firsts = np.cumsum([0, *(block.records for block in blocks)]).tolist()
+    begins = np.cumsum([0, *(len(block.payload) for block in blocks)]).tolist()
+    condemned = {
+        first + place: reason
+        for first, block in zip(firsts, blocks, strict=False)
+        for place, reason in block.condemned.items()
+    }
+    columns = parse_columns(b"".join(block.payload for block in blocks), blocks[0].rules, condemned)
+    parts = zip(blocks, pairwise(firsts), begins, strict=False)
+    return [ParsedBlock(block, columns.part(*records, begin)) for block, records, begin in parts]

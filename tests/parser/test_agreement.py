@@ -2,10 +2,13 @@
 
 import random
 from collections import Counter
+from unittest.mock import patch
 
+import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from parser import parsed
 from parser.framing import Chunk, Ending
 from parser.parsed import ParsedBlock
 from parser.settings import FIELDS, RecordSettings, Rules
@@ -42,12 +45,12 @@ def check(
         for connection, chunks in connections.items()
         if turn < len(chunks)
     ]
-    parsed = ParsedBlock.of(oracle.block_of(turns, rules))
+    found = ParsedBlock.of(oracle.block_of(turns, rules))
     seen: dict[int, list[oracle.Judged]] = {connection: [] for connection in expected}
-    for connection, judged in oracle.observe(parsed):
+    for connection, judged in oracle.observe(found):
         seen[connection].append(judged)
     assert seen == expected
-    check_counts(parsed, connections, expected)
+    check_counts(found, connections, expected)
 
 
 def check_counts(
@@ -93,6 +96,31 @@ def test_any_stream_cut_at_every_byte(data: st.DataObject, rules: Rules, ending:
     for place in range(len(stream) + 1):
         check_stream(stream, ending, rules, [place])
     check_stream(stream, ending, rules, list(range(len(stream))))
+
+
+@settings(max_examples=200)
+@given(st.data(), st.lists(rules(), min_size=1, max_size=2), st.sampled_from([0, 200, 1 << 18]))
+def test_blocks_read_together_are_those_read_alone(
+    data: st.DataObject, known: list[Rules], together_bytes: int
+) -> None:
+    """However many share a reading: the same rows, rejects and tallies, places counted in each by itself."""
+    blocks = []
+    for _ in range(data.draw(st.integers(0, 6))):
+        used = data.draw(st.sampled_from(known))
+        chunks = oracle.frame([data.draw(streams(used, max_records=4))], data.draw(endings), used)
+        blocks.append(oracle.block_of([(1, chunk) for chunk in chunks], used))
+    with patch.object(parsed, "TOGETHER_BYTES", together_bytes):
+        together = ParsedBlock.of_all(blocks)
+    for block, one in zip(blocks, together, strict=True):
+        alone = ParsedBlock.of(block)
+        assert one.block is block
+        assert one.columns.devices == alone.columns.devices
+        assert one.columns.rejects == alone.columns.rejects
+        for name in ("index", "codes", "values"):
+            ours, theirs = getattr(one.columns, name), getattr(alone.columns, name)
+            assert ours.dtype == theirs.dtype
+            assert np.array_equal(ours, theirs)
+        assert np.array_equal(one.tallies, alone.tallies)
 
 
 @settings(max_examples=60)
