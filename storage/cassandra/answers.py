@@ -13,23 +13,23 @@ from typing import Any, Final
 
 import numpy as np
 from cassandra.protocol import ResultMessage, read_int
+from numpy.typing import NDArray
 
 from storage.base import Reading
 from storage.cassandra.encoding import READING, Handler
 from storage.errors import SchemaError
 
 _OF_ROW: Final = ("received_at", "seq", "reading")
-_ENCODED: Final = frozenset({_OF_ROW, ("device_id", *_OF_ROW)})
-_ROW: Final = np.dtype(
-    [
-        ("length_at", ">i4"),
-        ("received_at", ">i8"),
-        ("length_seq", ">i4"),
-        ("seq", ">i8"),
-        ("length_reading", ">i4"),
-        ("reading", READING),
-    ]
-)
+_OF_KEY: Final = _OF_ROW[:2]
+_ENCODED: Final = frozenset({_OF_KEY, _OF_ROW, ("device_id", *_OF_ROW)})
+_KEY_FIELDS: Final[list[tuple[str, Any]]] = [
+    ("length_at", ">i4"),
+    ("received_at", ">i8"),
+    ("length_seq", ">i4"),
+    ("seq", ">i8"),
+]
+_KEY: Final = np.dtype(_KEY_FIELDS)
+_ROW: Final = np.dtype([*_KEY_FIELDS, ("length_reading", ">i4"), ("reading", READING)])
 _LENGTH: Final = struct.Struct(">i")
 _LACKS: Final = "a row lacks a value that all rows have; another program wrote it"
 
@@ -64,9 +64,18 @@ class _Answer(ResultMessage):  # type: ignore[misc]  # the driver ships no types
 
 
 class ReadingsHandler(Handler):
-    """Gives rows of `received_at, seq, reading`, with a device before or not, as bytes; else as usual."""
+    """Gives rows of `received_at, seq`, of these and `reading`, or with a device before, as bytes.
+
+    All others come as usual.
+    """
 
     message_types_by_opcode = {**Handler.message_types_by_opcode, _Answer.opcode: _Answer}  # noqa: RUF012  # as the driver has it
+
+
+def as_keys(encoded: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Time (ms) and number of each row of a page of `received_at, seq`, both of shape (n,)."""
+    page = np.frombuffer(encoded, _KEY)
+    return page["received_at"].astype(np.int64), page["seq"].astype(np.int64)
 
 
 def in_pieces(device_id: str, count: int, encoded: bytes, most: int) -> Iterator[list[Reading]]:

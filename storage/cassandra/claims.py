@@ -10,7 +10,7 @@ generations are kept beside the cursor, so a restart is also noticed when it hap
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
@@ -64,6 +64,13 @@ class _State(NamedTuple):
     durable: Place
 
 
+class _Key(NamedTuple):
+    """Of a cursor in the tables."""
+
+    node: int
+    journal: str
+
+
 class _Stood(NamedTuple):
     """A cursor, and since when it stands."""
 
@@ -114,7 +121,7 @@ class Claims:
         cursor = state.cursor
         if cursor is not None and restarted(state.generations, found):
             cursor = state.durable
-            self._change(_GO_BACK, *cursor, generations, node, journal, journal, reached.block)
+            self._change(_GO_BACK, cursor, [generations], _Key(node, journal), reached.block)
         self._node, self._journal, self._next_record = node, journal, state.next_record
         self._generations, self._durable = generations, state.durable
         self._standing.clear()
@@ -159,17 +166,8 @@ class Claims:
         before = None if cursor is None else cursor.block
         if before is None and self._read(self.node, self._journal).cursor is not None:
             before = 0
-        self._change(
-            _MOVE,
-            *place,
-            next_record,
-            *self._durable,
-            self._generations,
-            self.node,
-            self._journal,
-            self._journal,
-            before,
-        )
+        values = [next_record, *self._durable, self._generations]
+        self._change(_MOVE, place, values, _Key(self.node, self._journal), before)
         self._next_record = next_record
         self._standing.append(_Stood(place, self._now()))
 
@@ -188,7 +186,7 @@ class Claims:
             self._durable = max(self._durable, self._standing.popleft().place)
 
     def _missing(self) -> int:
-        """How many nodes of the cluster are away; those that are here were not started anew.
+        """How many nodes of our datacenter are away; those that are here were not started anew.
 
         Raises:
             DatabaseRestartedError: one was.
@@ -218,20 +216,21 @@ class Claims:
             _NOWHERE if places is None or places[2] is None else Place(places[2], places[3]),
         )
 
-    def _change(self, cql: str, *values: Any) -> None:
-        """Compare and set, with the block wanted first and the one expected last."""
-        if compare_and_set(self._connected, cql, *values):
+    def _change(self, cql: str, place: Place, values: Sequence[Any], key: _Key, before: int | None) -> None:
+        """Bring the cursor from that block to this place, with what else is to be set."""
+        node, journal = key
+        if compare_and_set(self._connected, cql, *place, *values, node, journal, journal, before):
             return
-        state = self._read(self.node if self._node is not None else values[-4], values[-3])
-        if state.owner == values[-2] and state.cursor is not None and state.cursor.block == values[0]:
-            return  # an earlier try went through, although nobody heard of it
-        if state.owner != values[-2]:
+        state = self._read(node, journal)
+        if state.owner != journal:
             raise NodeClaimedError(
-                f"{shown(self._connected.settings)}: node {values[-4]} belongs to journal {state.owner}"
+                f"{shown(self._connected.settings)}: node {node} belongs to journal {state.owner}"
             )
-        raise CursorMovedError(
-            f"{shown(self._connected.settings)}: somebody moved the cursor to {state.cursor}"
-        )
+        if state.cursor is None or state.cursor.block != place.block:
+            raise CursorMovedError(
+                f"{shown(self._connected.settings)}: somebody moved the cursor to {state.cursor}"
+            )
+        # an earlier try went through, although nobody heard of it
 
 
 def compare_and_set(connected: Connected, cql: str, *values: Any) -> bool:
@@ -257,8 +256,6 @@ def sync_period_s(connected: Connected) -> float:
     """How long the cluster may keep a confirmed write in memory only."""
     try:
         found = dict(connected.execute(_PERIOD))
-    except StoreUnavailableError:
-        return _USUAL_PERIOD_S
     except Exception:  # noqa: BLE001  # whoever may not look waits for the usual time
         return _USUAL_PERIOD_S
     if found.get("commitlog_sync") != "periodic":

@@ -255,8 +255,9 @@ class Connected:
         return found
 
     def members(self) -> set[UUID]:
-        """The ids of all nodes of the cluster, also of those that are away."""
-        return {host.host_id for host in self._cluster.metadata.all_hosts()}
+        """The ids of all nodes of our datacenter, also of those that are away."""
+        hosts = self._cluster.metadata.all_hosts()
+        return {host.host_id for host in hosts if host.datacenter == self.datacenter}
 
     def close(self) -> None:
         """Let go of the cluster."""

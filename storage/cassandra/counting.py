@@ -9,8 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from parser.block import to_seq
 from storage.base import MINUTE_MS, LedgerMinute, minute_of
+from storage.cassandra.answers import ReadingsHandler, as_keys
 from storage.cassandra.connect import Connected
 from storage.cassandra.purge import read_purged, sums_of
 from storage.cassandra.schema import DAY_MS, day_of
@@ -28,7 +32,7 @@ _CONNECTIONS: Final = """SELECT closed_at, stored, rejected, unkept, empty, acce
     WHERE node = ? AND day = ?"""
 _PARTITIONS: Final = "SELECT DISTINCT device_id, bucket FROM readings"
 _ROWS: Final = "SELECT received_at, seq FROM readings WHERE device_id = ? AND bucket = ?"
-_REJECTS: Final = "SELECT received_at, seq FROM rejected_records WHERE node = ? AND day = ?"
+_REJECTS: Final = "SELECT seq, received_at FROM rejected_records WHERE node = ? AND day = ?"
 
 
 class CassandraBooks:
@@ -47,6 +51,7 @@ class CassandraBooks:
         self._connected = Connected(settings)
         try:
             self._connected.use()
+            self._connected.session.client_protocol_handler = ReadingsHandler
         except BaseException:
             self._connected.close()
             raise
@@ -59,8 +64,9 @@ class CassandraBooks:
         """Rows of `readings` by minute; see `Books`."""
         found: Counter[int] = Counter()
         for at, seq in self._all_rows():
-            if at >= since and to_seq(node, 0) <= seq <= last_seq:
-                found[minute_of(at)] += 1
+            wanted = (at >= since) & (seq >= to_seq(node, 0)) & (seq <= last_seq)
+            minutes, rows = np.unique(at[wanted] // MINUTE_MS * MINUTE_MS, return_counts=True)
+            found.update(dict(zip(minutes.tolist(), rows.tolist(), strict=True)))
         return found
 
     def rejects(self, node: int, since: int, last_seq: int) -> Mapping[int, int]:
@@ -69,7 +75,7 @@ class CassandraBooks:
         return Counter(
             minute_of(to_ms(at))
             for rows in self._connected.ask(asked)
-            for at, seq in rows
+            for seq, at in rows
             if to_ms(at) >= since and seq <= last_seq
         )
 
@@ -78,11 +84,9 @@ class CassandraBooks:
         if minute < max(self._expired, read_purged(self._connected, node).before or 0):
             return None
         ledger = [row for row in self._ledger(node, [day_of(minute)], minute) if row.minute == minute]
-        within = range(minute, minute + MINUTE_MS)
-        rows = sum(
-            at in within and to_seq(node, 0) <= seq < to_seq(node + 1, 0) for at, seq in self._all_rows()
-        )
-        rejects = self.rejects(node, minute, to_seq(node + 1, 0) - 1).get(minute, 0)
+        last_seq = to_seq(node + 1, 0) - 1
+        rows = self.readings(node, minute, last_seq).get(minute, 0)
+        rejects = self.rejects(node, minute, last_seq).get(minute, 0)
         return MinuteBooks(ledger[0] if ledger else None, rows, rejects)
 
     def close(self) -> None:
@@ -121,13 +125,13 @@ class CassandraBooks:
     def _days(self, node: int) -> list[int]:
         return [to_ms(day) for (day,) in self._rows(_DAYS, node)]
 
-    def _all_rows(self) -> Iterator[tuple[int, int]]:
-        """Time and number of every reading."""
+    def _all_rows(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Times and numbers of all readings, a page at a time."""
         places = self._rows(_PARTITIONS)
         for start in range(0, len(places), _AT_ONCE):
             asked = [self._connected.bound(_ROWS, *place) for place in places[start : start + _AT_ONCE]]
-            for rows in self._connected.ask(asked):
-                yield from ((to_ms(at), seq) for at, seq in rows)
+            for pages in self._connected.ask(asked):
+                yield from (as_keys(encoded) for _, encoded in pages)
 
     def _rows(self, cql: str, *values: Any) -> list[tuple[Any, ...]]:
         (rows,) = self._connected.ask([self._connected.bound(cql, *values)])

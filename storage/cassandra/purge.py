@@ -27,7 +27,6 @@ _STEP: Final = 256
 
 _NODES: Final = "SELECT DISTINCT node FROM nodes"
 _DAYS: Final = "SELECT day FROM days WHERE node = ? AND day < ?"
-_ALL_DAYS: Final = "SELECT day FROM days WHERE node = ?"
 _PURGED: Final = """SELECT before, last_seq, ledger_stored, ledger_rejected, ledger_unkept, ledger_empty,
     connections_stored, connections_rejected, connections_unkept, connections_empty
     FROM purged WHERE node = ?"""
@@ -161,7 +160,7 @@ class CassandraPurge:
         if known.before is not None and before <= known.before:
             return
         minutes = [row for row in self._minutes(node, days, before) if to_ms(row[0]) >= since]
-        closed = [row for row in self._closed(node, before) if (to_ms_or_none(row[1]) or 0) >= since]
+        closed = [row for row in self._closed(node, days, before) if to_ms(row[1]) >= since]
         last_seq = max([row[1] for row in minutes], default=known.last_seq)
         ledger = _add(known.ledger, map(sums_of, minutes))
         connections = _add(known.connections, map(sums_of, closed))
@@ -172,10 +171,9 @@ class CassandraPurge:
         for rows in self._connected.ask(asked):
             yield from rows
 
-    def _closed(self, node: int, before: int) -> Iterator[tuple[Any, ...]]:
-        """Connections that were closed before; those of any day may have been."""
-        (days,) = self._ask(_ALL_DAYS, node)
-        asked = [self._connected.bound(_CLOSED, node, to_ms(day)) for (day,) in days]
+    def _closed(self, node: int, days: list[int], before: int) -> Iterator[tuple[Any, ...]]:
+        """Connections that were closed before: they were opened before, on one of these days."""
+        asked = [self._connected.bound(_CLOSED, node, day) for day in days]
         for rows in self._connected.ask(asked):
             yield from (row for row in rows if row[1] is not None and to_ms(row[1]) < before)
 
@@ -195,7 +193,7 @@ class CassandraPurge:
         for day, rows in zip(days, found, strict=True):
             if rows:
                 yield bound(_FORGET_MINUTES, _end_us(before), node, day, before)
-        for row in self._closed(node, before):
+        for row in self._closed(node, days, before):
             yield bound(_FORGET_CONNECTION, node, day_of(row[0] // 1000), row[0])
 
 
