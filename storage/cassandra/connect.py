@@ -9,6 +9,7 @@ that is asked here may be asked twice. What any other unknown outcome means is o
 import logging
 import os
 import ssl
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -33,7 +34,6 @@ from cassandra.cluster import (
     NoHostAvailable,
     Session,
 )
-from cassandra.concurrent import execute_concurrent
 from cassandra.connection import ConnectionException
 from cassandra.io.libevreactor import LibevConnection
 from cassandra.policies import (
@@ -120,12 +120,10 @@ def _words(error: BaseException) -> str:
     return (message.rstrip('"') if found else text)[:300]
 
 
-def _all_pages(found: Any) -> list[tuple[Any, ...]] | Exception:
+def _all_pages(future: Any) -> list[tuple[Any, ...]] | Exception:
     """What was found, or why nothing was."""
-    if isinstance(found, Exception):
-        return found
     try:
-        return list(found)  # asks for one page after another
+        return list(future.result())  # asks for one page after another
     except (DriverException, NoHostAvailable, ConnectionException, OSError) as error:
         return error
 
@@ -214,13 +212,14 @@ class Connected:
 
         What a busy node does not answer in time is asked again.
         """
-        found = execute_concurrent(
-            self.session,
-            [(statement, None) for statement in statements],
-            concurrency=_ASKED_AT_ONCE,
-            raise_on_first_error=False,
-        )
-        rows = [_all_pages(result) for _, result in found]
+        rows: list[list[tuple[Any, ...]] | Exception] = []
+        waiting: deque[Any] = deque()
+        for statement in statements:
+            if len(waiting) == _ASKED_AT_ONCE:
+                rows.append(_all_pages(waiting.popleft()))
+            with translated(self.settings):
+                waiting.append(self.session.execute_async(statement))
+        rows += map(_all_pages, waiting)
         late = [place for place, result in enumerate(rows) if isinstance(result, _LATE)]
         if late and tries > 1:
             again = self.ask([statements[place] for place in late], tries=tries - 1)
