@@ -55,12 +55,13 @@ def _one(bench: Bench, node: Node, name: str) -> Figure:
         ours.write(bench.rows)
         figure = stopwatch.figure(f"compaction {name}", bench.rows)
         bench.target.rest()
-        sizes = [path.stat().st_size for path in _files_of(node, settings.keyspace)]
-        tables = sum(path.name.endswith("-Data.db") for path in _files_of(node, settings.keyspace))
+        found = _files_of(node, settings.keyspace)
+        size = sum(path.stat().st_size for path in found)
+        tables = sum(path.name.endswith("-Data.db") for path in found)
         return msgspec.structs.replace(
             figure,
             store_cpu_s_per_million=stopwatch.store_cpu_s_per_million(bench.rows),
-            note=f"{sum(sizes) / bench.rows:.1f} bytes a row on the disk, in {tables} files",
+            note=f"{size / bench.rows:.1f} bytes a row on the disk, in {tables} files",
         )
 
 

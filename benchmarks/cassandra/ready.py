@@ -20,7 +20,7 @@ from parser.block import to_seq
 from parser.columns import parse_columns
 from parser.settings import Rules
 from simulator.blast import prepare
-from storage.cassandra.connect import Connected, create_tables, meaning
+from storage.cassandra.connect import Connected, create_tables
 from storage.cassandra.encoding import Batches, Encoded, encode, readings_key, starts_of
 from storage.cassandra.flight import Flight
 from storage.cassandra.rows import RowWriter
@@ -65,8 +65,7 @@ class ReadyWriter:
         """Make the tables, its own and the one with five columns."""
         self.connected = Connected(settings)
         create_tables(self.connected, None)
-        session = self.connected.session
-        self._flight = Flight(session, settings.max_in_flight, lambda error: meaning(settings, error))
+        self._flight = Flight(self.connected)
         self._rows = RowWriter(self.connected, self._flight, None)
         self._batches = Batches(settings.keyspace, self.connected.replica_sets())
 

@@ -79,7 +79,7 @@ def as_keys(encoded: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def in_pieces(device_id: str, count: int, encoded: bytes, most: int) -> Iterator[list[Reading]]:
-    """The readings of a page, in its order, at most so many at a time: making them takes a microsecond each.
+    """The readings of a page, in its order, at most so many at a time: making them takes its time.
 
     Raises:
         SchemaError: a row lacks a value; Headrace did not write it.
@@ -106,12 +106,12 @@ def as_latest(count: int, encoded: bytes) -> list[Reading]:
             rows.append(encoded[begins:place])
     except (struct.error, UnicodeDecodeError) as error:
         raise SchemaError(_LACKS) from error
+    if place != len(encoded):
+        raise SchemaError(_LACKS)
     return _readings(devices, b"".join(rows))
 
 
 def _readings(devices: list[str], encoded: bytes) -> list[Reading]:
-    if len(encoded) != len(devices) * _ROW.itemsize:
-        raise SchemaError(_LACKS)
     page = np.frombuffer(encoded, _ROW)
     reading = page["reading"]
     columns = [page["received_at"], page["seq"], *(reading[f"value{place}"] for place in range(5))]

@@ -3,14 +3,15 @@
 All that decides lies in one partition of `nodes`: who owns the node, and for each journal how far its
 rows are in the tables (`block`), and how far they are there for good (`durable_block`). With a commit log
 that is synced every ten seconds a single node can forget what it has confirmed, so a cursor becomes
-durable when it has stood for two such periods and no node was started anew meanwhile. The nodes'
-generations are kept beside the cursor, so a restart is also noticed when it happened while nobody wrote.
+durable when it has stood for two such periods, no node was started anew meanwhile, and not all that have
+confirmed it may be away. The nodes' generations are kept beside the cursor, so a restart is also noticed when
+it happened while nobody wrote.
 """
 
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
@@ -100,6 +101,10 @@ class Claims:
         Raises:
             NodeClaimedError: none is.
         """
+        return self.require()
+
+    def require(self) -> int:
+        """The same, for who needs no more than that one is claimed."""
         if self._node is None:
             raise NodeClaimedError(f"{shown(self._connected.settings)}: no node was claimed")
         return self._node
@@ -260,20 +265,28 @@ def sync_period_s(connected: Connected) -> float:
         return _USUAL_PERIOD_S
     if found.get("commitlog_sync") != "periodic":
         return 0.0
-    period = re.fullmatch(r"(\d+)(ms|s|m|h|d)", str(found.get("commitlog_sync_period")))
-    return _USUAL_PERIOD_S if period is None else int(period[1]) * _UNITS_S[period[2]]
+    return as_seconds(str(found.get("commitlog_sync_period")))
+
+
+def as_seconds(period: str) -> float:
+    """A period as Cassandra shows it: a number and its unit; the usual one where it is anything else."""
+    parts = re.fullmatch(r"(\d+)(ms|s|m|h|d)", period)
+    return _USUAL_PERIOD_S if parts is None else int(parts[1]) * _UNITS_S[parts[2]]
 
 
 def confirmed_copies(connected: Connected) -> int:
     """On how many nodes of our datacenter a row is when it was confirmed, at the least."""
-    level = connected.settings.consistency
     (row,) = connected.execute(_REPLICATION, connected.settings.keyspace)
-    copies = {
-        name: int(str(count)) for name, count in cast(dict[str, str], row[0]).items() if name != "class"
-    }
-    local = copies.get(connected.datacenter, copies.get("replication_factor", 1))
+    return copies_of(cast(dict[str, str], row[0]), connected.datacenter, connected.settings.consistency)
+
+
+def copies_of(replication: Mapping[str, str], datacenter: str, level: str) -> int:
+    """The same, by how the keyspace is replicated and what is asked for."""
+    copies = {name: int(str(count)) for name, count in replication.items() if name != "class"}
+    local = copies.get(datacenter, copies.get("replication_factor", 1))
     if level == "ALL":
         return local
     if level == "QUORUM":
-        return max(1, sum(copies.values()) // 2 + 1 - (sum(copies.values()) - local))
+        elsewhere = sum(copies.values()) - local
+        return max(1, sum(copies.values()) // 2 + 1 - elsewhere)
     return local // 2 + 1 if level.endswith("QUORUM") else 1

@@ -1,9 +1,9 @@
 """Opening a cluster, and what its errors mean to a store.
 
-Protocol version 4: version 5 checks each segment of a frame once more, and did 105 000 rows/s where
-version 4 did 131 000. The driver's reactor is libev: its own wheel brings it, and the others are several
-times slower. By itself the driver tries again only what a lost connection left open, at the next node: all
-that is asked here may be asked twice. What any other unknown outcome means is our business.
+Protocol version 4: version 5 checks each segment of a frame once more, which costs both sides. The driver's
+reactor is libev: its own wheel brings it, and the others are slower. By itself the driver tries again only
+what a lost connection left open, at the next node: all that is asked here may be asked twice. What any other
+unknown outcome means is our business.
 """
 
 import logging

@@ -16,7 +16,7 @@ from parser.block import to_seq
 from storage.base import MINUTE_MS, LedgerMinute, minute_of
 from storage.cassandra.answers import ReadingsHandler, as_keys
 from storage.cassandra.connect import Connected
-from storage.cassandra.purge import read_purged, sums_of
+from storage.cassandra.purge import add_up, read_purged, sums_of
 from storage.cassandra.schema import DAY_MS, day_of
 from storage.cassandra.times import to_ms
 from storage.reconcile import MinuteBooks, NodeBooks, Sums
@@ -32,7 +32,11 @@ _CONNECTIONS: Final = """SELECT closed_at, stored, rejected, unkept, empty, acce
     WHERE node = ? AND day = ?"""
 _PARTITIONS: Final = "SELECT DISTINCT device_id, bucket FROM readings"
 _ROWS: Final = "SELECT received_at, seq FROM readings WHERE device_id = ? AND bucket = ?"
-_REJECTS: Final = "SELECT seq, received_at FROM rejected_records WHERE node = ? AND day = ?"
+_REJECTS: Final = "SELECT received_at, seq FROM rejected_records WHERE node = ? AND day = ?"
+
+
+Keys = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Times (ms) and numbers of rows, both of shape (n,)."""
 
 
 class CassandraBooks:
@@ -62,22 +66,12 @@ class CassandraBooks:
 
     def readings(self, node: int, since: int, last_seq: int) -> Mapping[int, int]:
         """Rows of `readings` by minute; see `Books`."""
-        found: Counter[int] = Counter()
-        for at, seq in self._all_rows():
-            wanted = (at >= since) & (seq >= to_seq(node, 0)) & (seq <= last_seq)
-            minutes, rows = np.unique(at[wanted] // MINUTE_MS * MINUTE_MS, return_counts=True)
-            found.update(dict(zip(minutes.tolist(), rows.tolist(), strict=True)))
-        return found
+        return _by_minute(self._all_rows(), since, to_seq(node, 0), last_seq)
 
     def rejects(self, node: int, since: int, last_seq: int) -> Mapping[int, int]:
         """Rows of `rejected_records` by minute; see `Books`."""
         asked = [self._connected.bound(_REJECTS, node, day) for day in self._days(node)]
-        return Counter(
-            minute_of(to_ms(at))
-            for rows in self._connected.ask(asked)
-            for seq, at in rows
-            if to_ms(at) >= since and seq <= last_seq
-        )
+        return _by_minute(_keys(self._connected.ask(asked)), since, to_seq(node, 0), last_seq)
 
     def minute(self, node: int, minute: int) -> MinuteBooks | None:
         """All about one minute; see `Books`."""
@@ -104,10 +98,10 @@ class CassandraBooks:
             for row in rows
             if row[0] is None or to_ms(row[0]) >= before
         ]
-        of_connections = _sum([purged.connections, *kept])
+        of_connections = add_up([purged.connections, *kept])
         minutes = sorted(self._ledger(node, days, before), key=lambda row: row.minute)
         expired = [row for row in minutes if row.minute < self._expired]
-        of_gone = _sum([purged.ledger, *map(_sums_of_minute, expired)])
+        of_gone = add_up([purged.ledger, *map(_sums_of_minute, expired)])
         return NodeBooks(
             node,
             minutes[len(expired) :],
@@ -125,22 +119,31 @@ class CassandraBooks:
     def _days(self, node: int) -> list[int]:
         return [to_ms(day) for (day,) in self._rows(_DAYS, node)]
 
-    def _all_rows(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Times and numbers of all readings, a page at a time."""
+    def _all_rows(self) -> Iterator[Keys]:
+        """Of all readings, a page at a time."""
         places = self._rows(_PARTITIONS)
         for start in range(0, len(places), _AT_ONCE):
             asked = [self._connected.bound(_ROWS, *place) for place in places[start : start + _AT_ONCE]]
-            for pages in self._connected.ask(asked):
-                yield from (as_keys(encoded) for _, encoded in pages)
+            yield from _keys(self._connected.ask(asked))
 
     def _rows(self, cql: str, *values: Any) -> list[tuple[Any, ...]]:
         (rows,) = self._connected.ask([self._connected.bound(cql, *values)])
         return rows
 
 
-def _sum(parts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
-    """The parts added up, place by place."""
-    return tuple(map(sum, zip(*parts, strict=True)))
+def _keys(answers: Iterable[list[tuple[Any, ...]]]) -> Iterator[Keys]:
+    """The keys in all pages of these answers."""
+    return (as_keys(encoded) for pages in answers for _, encoded in pages)
+
+
+def _by_minute(found: Iterable[Keys], since: int, first_seq: int, last_seq: int) -> Counter[int]:
+    """How many rows each minute has, of those that came since then and have one of these numbers."""
+    counted: Counter[int] = Counter()
+    for at, seq in found:
+        wanted = (at >= since) & (seq >= first_seq) & (seq <= last_seq)
+        minutes, rows = np.unique(at[wanted] // MINUTE_MS * MINUTE_MS, return_counts=True)
+        counted.update(dict(zip(minutes.tolist(), rows.tolist(), strict=True)))
+    return counted
 
 
 def _sums_of_minute(minute: LedgerMinute) -> tuple[int, ...]:

@@ -19,15 +19,16 @@ The driver calls back in a thread of its own; that thread only appends to a dequ
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from cassandra import DriverException, InvalidRequest, OperationTimedOut, RequestExecutionException
-from cassandra.cluster import NoHostAvailable, Session
+from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
 
 from storage.base import Requests
+from storage.cassandra.connect import Connected, meaning
 from storage.cassandra.window import Window
 from storage.errors import StorageError, StoreUnavailableError
 
@@ -61,19 +62,11 @@ class _Landed(NamedTuple):
 class Flight:
     """Requests of one session; used by one thread."""
 
-    def __init__(
-        self,
-        session: Session,
-        most: int,
-        meaning: Callable[[BaseException], StorageError],
-        *,
-        patience_s: float = PATIENCE_S,
-    ) -> None:
-        """At most `most` under way; `meaning` makes a store's errors out of the driver's."""
-        self._session = session
-        self._meaning = meaning
+    def __init__(self, connected: Connected, *, patience_s: float = PATIENCE_S) -> None:
+        self._session = connected.session
+        self._settings = connected.settings
         self._patience_s = patience_s
-        self.window = Window(most)
+        self.window = Window(connected.settings.max_in_flight)
         self._confirmed = self._repeated = self._refused = 0
 
     def deliver(self, statements: Iterable[Statement]) -> list[Refused]:
@@ -101,7 +94,7 @@ class Flight:
             self._refused += 1
             return Refused(landed.statement, landed.error)
         if not isinstance(landed.error, _AGAIN):
-            raise self._meaning(landed.error)
+            raise meaning(self._settings, landed.error)
         self.window.failed(now, seconds)
         self._repeated += 1
         return False
@@ -123,7 +116,7 @@ class Flight:
 
     def give_up(self, error: BaseException | None) -> StorageError:
         """What to raise when nothing is confirmed any more."""
-        found = None if error is None else self._meaning(error)
+        found = None if error is None else meaning(self._settings, error)
         return StoreUnavailableError(str(found or "the cluster does not answer"))
 
     @property

@@ -1,7 +1,8 @@
 """Deleting what is old and did not expire by itself, in small steps.
 
-Rows written with a time to live need nothing. What is left: rows from before `keep_days` was set or from
-when it was longer, and the books, which have to be summed up before they go.
+Rows written with a time to live need nothing; they go a little later than they may. What is left: rows from
+before `keep_days` was set or from when it was longer, and the books, which have to be summed up before they
+go.
 
 For the books, `purged.before` of a node rises by compare-and-set together with the sums of what lies
 behind it: the ledger's minutes below it, the connections that were closed before it. At that moment these
@@ -12,7 +13,7 @@ Deletions carry the end of what they delete as their write timestamp (of a newes
 that is newer is never hit.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from parser.block import from_seq
@@ -89,6 +90,11 @@ def sums_of(row: tuple[Any, ...]) -> tuple[int, int, int, int]:
     return (stored or 0) + moved, (rejected or 0) - moved, unkept or 0, empty or 0
 
 
+def add_up(parts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """Sums of sums, place by place."""
+    return tuple(map(sum, zip(*parts, strict=True)))
+
+
 class CassandraPurge:
     """One pass after another over the tables, step by step."""
 
@@ -162,8 +168,8 @@ class CassandraPurge:
         minutes = [row for row in self._minutes(node, days, before) if to_ms(row[0]) >= since]
         closed = [row for row in self._closed(node, days, before) if to_ms(row[1]) >= since]
         last_seq = max([row[1] for row in minutes], default=known.last_seq)
-        ledger = _add(known.ledger, map(sums_of, minutes))
-        connections = _add(known.connections, map(sums_of, closed))
+        ledger = add_up([known.ledger, *map(sums_of, minutes)])
+        connections = add_up([known.connections, *map(sums_of, closed)])
         self._ask(RAISE, before, last_seq, *ledger, *connections, node, known.before)
 
     def _minutes(self, node: int, days: list[int], before: int) -> Iterator[tuple[Any, ...]]:
@@ -195,10 +201,6 @@ class CassandraPurge:
                 yield bound(_FORGET_MINUTES, _end_us(before), node, day, before)
         for row in self._closed(node, days, before):
             yield bound(_FORGET_CONNECTION, node, day_of(row[0] // 1000), row[0])
-
-
-def _add(sums: tuple[int, int, int, int], more: Any) -> tuple[int, ...]:
-    return tuple(map(sum, zip(sums, *more, strict=True)))
 
 
 def _end_us(before: int) -> int:

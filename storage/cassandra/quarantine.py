@@ -17,7 +17,7 @@ from storage.cassandra.books import connection_day
 from storage.cassandra.connect import Connected, translated
 from storage.cassandra.encoding import shard_of
 from storage.cassandra.rows import BUCKET, INSERT, LATEST
-from storage.cassandra.schema import HOUR_MS, day_of
+from storage.cassandra.schema import HOUR_MS, day_of, expiring
 from storage.cassandra.times import to_ms
 from storage.settings import CassandraSettings
 
@@ -89,7 +89,7 @@ class CassandraQuarantine:
         number = from_seq(seq)[1]
         width = self._settings.bucket_hours * HOUR_MS
         bucket = at // width * width
-        insert, expiry = (INSERT, ()) if ttl is None else (f"{INSERT} AND TTL ?", (ttl,))
+        insert, expiry = expiring(INSERT, ttl)
         return [
             bound(_FORGET, node, day_of(at), seq),
             bound(insert, record.device_id, bucket, at, seq, record.values, stamp_us, *expiry),

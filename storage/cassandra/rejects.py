@@ -17,7 +17,7 @@ from parser.parsed import ParsedBlock
 from storage.base import minute_of
 from storage.cassandra.books import Ask, CassandraAccounts
 from storage.cassandra.connect import Connected
-from storage.cassandra.schema import day_of
+from storage.cassandra.schema import day_of, expiring
 from storage.cassandra.times import to_ms
 from storage.settings import RejectQuota
 
@@ -89,7 +89,7 @@ class CassandraRejects:
     def statements(self, parsed: ParsedBlock, kept: list[int], accounts: CassandraAccounts) -> Iterator[Any]:
         """The rows of those that are kept."""
         block, rejects, connections = parsed.block, parsed.columns.rejects, connections_of(parsed)
-        cql, ttl = (INSERT, ()) if self._ttl is None else (f"{INSERT} AND TTL ?", (self._ttl,))
+        cql, ttl = expiring(INSERT, self._ttl)
         for place in kept:
             verdict = rejects[place].verdict
             yield self._connected.bound(

@@ -11,7 +11,7 @@ from storage.cassandra.connect import Connected, check_tables, meaning
 from storage.cassandra.encoding import Batch, Batches, Encoder, starts_of
 from storage.cassandra.flight import Flight
 from storage.cassandra.refusals import Refusals, is_of_rows
-from storage.cassandra.schema import HOUR_MS
+from storage.cassandra.schema import HOUR_MS, expiring
 from storage.rows import Rows
 
 INSERT: Final = """INSERT INTO readings (device_id, bucket, received_at, seq, reading) VALUES (?, ?, ?, ?, ?)
@@ -21,23 +21,26 @@ LATEST: Final = """INSERT INTO latest_readings (shard, device_id, node, received
 BUCKET: Final = "INSERT INTO device_buckets (device_id, bucket) VALUES (?, ?) USING TIMESTAMP ?"
 
 
+def open_encoder(connected: Connected, life_s: int | None) -> Encoder:
+    """An encoder of statements that the cluster knows; of readings with a time to live, unless it is None."""
+    return Encoder(
+        connected.prepared(expiring(INSERT, life_s)[0]),
+        connected.prepared(LATEST),
+        connected.prepared(BUCKET),
+        connected.settings.bucket_hours * HOUR_MS,
+    )
+
+
 class RowWriter:
     """Writes the readings of one node."""
 
     def __init__(self, connected: Connected, flight: Flight, life_s: int | None) -> None:
         """Rows expire `life_s` after they were written; never, where that is None."""
-        settings = connected.settings
         self._connected = connected
         self._flight = flight
         self._life_s = life_s
-        readings = connected.prepared(INSERT if life_s is None else f"{INSERT} AND TTL ?")
-        self._encoder = Encoder(
-            readings,
-            connected.prepared(LATEST),
-            connected.prepared(BUCKET),
-            settings.bucket_hours * HOUR_MS,
-        )
-        self._batches = Batches(settings.keyspace, connected.replica_sets())
+        self._encoder = open_encoder(connected, life_s)
+        self._batches = Batches(connected.settings.keyspace, connected.replica_sets())
         self._known_buckets: dict[str, int] = {}
 
     def forget(self) -> None:

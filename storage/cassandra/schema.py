@@ -4,10 +4,9 @@ The table `headrace` says which version of the tables the keyspace holds and how
 keyspace with other tables is somebody else's and is never touched, one of another version neither.
 
 `readings` has one partition for a device and a bucket (an hour, unless made otherwise), newest first. The
-five values are one frozen value, because the server pays for each cell: measured with 500 rows a batch on
-two cores, five columns came to 124 000 to 142 000 rows/s, one frozen value to 176 000 to 230 000; the
-benchmark `cassandra` measures it again. Rows expire together in time windows, about thirty in their life,
-so that whole files are dropped instead of being merged.
+five values are one frozen value, because the server pays for each cell (the part `shape` of
+`headrace bench cassandra` measures it against five columns). Rows expire together in time windows, about
+thirty in their life, so that whole files are dropped instead of being merged.
 
 What is listed by node lies in partitions of a day, and `days` says which there are, as `device_buckets`
 says of devices: nobody has to search for partitions. docs/tables.md explains every column to those who
@@ -140,6 +139,11 @@ def _windows(keep_days: float | None) -> str:
         "{'class': 'TimeWindowCompactionStrategy', 'compaction_window_unit': 'HOURS',"
         f" 'compaction_window_size': {hours}}}"
     )
+
+
+def expiring(insert: str, life_s: int | None) -> tuple[str, tuple[int, ...]]:
+    """The statement with a time to live, and what to bind for it at the end; unchanged where that is None."""
+    return (insert, ()) if life_s is None else (f"{insert} AND TTL ?", (life_s,))
 
 
 def day_of(ms: int) -> int:

@@ -62,8 +62,8 @@ class CassandraTableWriter:
             raise
 
     def _prepare(self) -> None:
-        connected, settings = self._connected, self._settings
-        self._flight = Flight(connected.session, settings.max_in_flight, lambda e: meaning(settings, e))
+        connected = self._connected
+        self._flight = Flight(connected)
         self._claims = Claims(connected)
         self._rows = RowWriter(connected, self._flight, self._life_s)
         self._purge = CassandraPurge(connected, self._flight, 0 if self._life_s is None else EXPIRES_LATER_S)
@@ -99,7 +99,7 @@ class CassandraTableWriter:
 
     def purge(self, before: int) -> int:
         """Delete a small step of what is old; see `TableWriter`."""
-        _ = self._claims.node  # raises where none was claimed
+        self._claims.require()
         self._forget()
         return self._purge.step(before)
 

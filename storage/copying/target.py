@@ -26,12 +26,12 @@ from parser.settings import VALUES
 from storage.base import MINUTE_MS, Connection, LedgerMinute, Reading, Rejected, minute_of
 from storage.cassandra.books import PUT_CLOSING, PUT_MINUTE, PUT_OPENING, PUT_SUMS, connection_day
 from storage.cassandra.connect import Connected, check_tables, meaning
-from storage.cassandra.encoding import Batches, Encoder
+from storage.cassandra.encoding import Batches
 from storage.cassandra.flight import Flight
 from storage.cassandra.purge import RAISE, CassandraPurge, read_purged
 from storage.cassandra.rejects import INSERT as INSERT_REJECT
-from storage.cassandra.rows import BUCKET, INSERT, LATEST
-from storage.cassandra.schema import EXPIRES_LATER_S, HOUR_MS, day_of
+from storage.cassandra.rows import open_encoder
+from storage.cassandra.schema import EXPIRES_LATER_S, day_of, expiring
 from storage.cassandra.times import to_ms
 from storage.cassandra.writer import DAY
 from storage.copying.source import SourceNode, SourceState
@@ -58,13 +58,8 @@ class Target:
         self._connected = connected
         self._keep_s = None if keep_days is None else round(keep_days * _DAY_S)
         settings = connected.settings
-        self._flight = Flight(connected.session, settings.max_in_flight, lambda e: meaning(settings, e))
-        self._encoder = Encoder(
-            connected.prepared(self._expiring(INSERT)),
-            connected.prepared(LATEST),
-            connected.prepared(BUCKET),
-            settings.bucket_hours * HOUR_MS,
-        )
+        self._flight = Flight(connected)
+        self._encoder = open_encoder(connected, self._keep_s)
         self._batches = Batches(settings.keyspace, connected.replica_sets())
         self._purge = CassandraPurge(connected, self._flight, 0)
         self._newest = 0
@@ -137,9 +132,10 @@ class Target:
 
     def _reject(self, row: Rejected) -> _Keyed:
         node, day = from_seq(row.seq)[0], day_of(row.received_at)
-        ttl = self._ttls(np.array([row.received_at]))
+        ttls = self._ttls(np.array([row.received_at]))
+        insert, life = expiring(INSERT_REJECT, None if ttls is None else int(ttls[0]))
         bound = self._bound(
-            self._expiring(INSERT_REJECT),
+            insert,
             node,
             day,
             row.seq,
@@ -152,7 +148,7 @@ class Target:
             row.place,
             row.raw,
             row.received_at * 1000,
-            *([] if ttl is None else ttl.tolist()),
+            *life,
         )
         return (node, day), len(row.raw), bound
 
@@ -190,9 +186,6 @@ class Target:
     def _bound(self, cql: str, *values: Any) -> Any:
         """A statement in which a missing value stays unset: a null would be a tombstone."""
         return self._connected.bound(cql, *(UNSET_VALUE if value is None else value for value in values))
-
-    def _expiring(self, insert: str) -> str:
-        return insert if self._keep_s is None else f"{insert} AND TTL ?"
 
     def _ttls(self, received_at: NDArray[np.int64]) -> NDArray[np.int32] | None:
         """What is left of each row's life, in seconds, as if the newest had come now."""

@@ -8,6 +8,7 @@ import asyncio
 import copy
 import shutil
 import tempfile
+from abc import abstractmethod
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,9 +61,9 @@ ticks = st.fixed_dictionaries(
 class Lives(RuleBasedStateMachine):
     """The same calls to both stores; after each the tables must agree."""
 
+    @abstractmethod
     def open_store(self, folder: Path, quota: RejectQuota) -> CheckedStore:
         """The store that is held against the reference, empty."""
-        raise NotImplementedError
 
     @initialize()
     def begin(self) -> None:
