@@ -1,6 +1,9 @@
 """The benchmark of Cassandra runs in all its parts, and every writer in it writes the same rows."""
 
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -10,6 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.cassandra.bench import Bench
+from benchmarks.cassandra.files import files
 from benchmarks.cassandra.peers import (
     Acsylla,
     driver_batches,
@@ -21,13 +26,17 @@ from benchmarks.cassandra.peers import (
 from benchmarks.cassandra.ready import ReadyWriter
 from benchmarks.cassandra.run import PARTS
 from benchmarks.cassandra.shapes import FIVE_COLUMNS, FROZEN, Shape
+from benchmarks.cassandra.target import Target
 from benchmarks.command import PARTS as NAMES
 from benchmarks.command import bench
 from benchmarks.running import blast
+from devcluster import missing
 from parser.settings import VALUES
 from simulator.blast import prepare
 from storage.settings import CassandraSettings
-from tests.support.cassandra import Cassandra
+from tests.faults.harness import COMMAND
+from tests.support.cassandra import VARIABLE, Cassandra
+from tests.support.needing import need
 
 pytestmark = [pytest.mark.cassandra, pytest.mark.timeout(600)]
 
@@ -68,6 +77,34 @@ def test_parts_are_measured_but_a_cluster_that_is_not_ours_is_not_paused(
     assert all(figure["rate"] > 0 for figure in report["figures"])
     assert len([found for found in report["comparisons"] if found["target"]]) == 5
     assert "backlog: not measured" in result.stderr
+
+
+def test_files_are_measured_where_the_node_is_ours(cassandra: Cassandra, settings: CassandraSettings) -> None:
+    """All of them, whatever compacts them; of a cluster that is not ours nobody knows."""
+    assert files(Bench(Target(settings), 1, _ROWS, _ROWS)) == ([], [])
+    need(cassandra.node is not None, f"no node of our own: unset {VARIABLE}")
+    figures, comparisons = files(Bench(Target(settings, cassandra.node), 1, _ROWS, _ROWS))
+    assert [figure.name.partition(" ")[2] for figure in figures] == ["TimeWindow", "Unified", "SizeTiered"]
+    assert all(10 < float(figure.note.partition(" ")[0]) < 1_000 for figure in figures)
+    assert len(comparisons) == 2
+
+
+def test_a_benchmark_that_is_ended_ends_its_node(tmp_path: Path) -> None:
+    """And leaves no folder."""
+    need(not missing(), missing())
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    command: list[str | Path] = [COMMAND, "bench", "cassandra", "--rows", "1000", "--out", tmp_path]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "measuring writers\n"
+        (record,) = tmp_path.glob("headrace-bench-*/*/process")
+        node = int(record.read_text().split()[0])
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert not list(tmp_path.glob("headrace-bench-*"))
+    assert not Path(f"/proc/{node}").exists()
 
 
 def test_a_rate_counts_rows_in_cassandra(ours: ReadyWriter, settings: CassandraSettings) -> None:

@@ -15,10 +15,11 @@ import msgspec
 import pytest
 
 from ingest.metrics import IngestMetrics
-from ingest.sink import SinkTask
+from ingest.sink import SinkReport, SinkTask
 from ingest.supervisor import SinkState, Supervisor
 from parser.block import Block, chunk_table
 from parser.framing import Chunk, Ending
+from storage.base import Requests
 from storage.settings import SqliteSettings, StorageSettings
 from tests.ingest.building import NODE, RULES, Desk, until
 from tests.ingest.floor import reached
@@ -159,6 +160,36 @@ async def test_a_second_writer_on_the_same_tables_writes_nothing_twice(tmp_path:
         assert line.is_complete()
 
 
+async def test_a_report_without_requests_leaves_the_limit_as_it_was(tmp_path: Path) -> None:
+    """While nothing is written, what became durable is reported all the same."""
+    line = Line(tmp_path)
+    try:
+        line.supervisor._hear(SinkReport(1, requests=Requests(confirmed=3, limit=8)))
+        line.supervisor._hear(SinkReport(1, durable=1))
+        assert line.metrics.store_in_flight.labels("sqlite")._value.get() == 8
+        assert line.metrics.store_requests.labels("sqlite", "confirmed")._value.get() == 3
+    finally:
+        line.desk.close()
+
+
+def test_a_sink_that_meets_what_nobody_foresaw_says_it_and_ends(tmp_path: Path) -> None:
+    """At once, although a thread still listens to its parent."""
+    line = Line(tmp_path)
+    line.desk.close()
+    program = "from ingest import sink; sink._run_once = lambda *_: 1 // 0; sink.main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(msgspec.json.encode(line.task) + b"\n")
+        process.stdin.flush()
+        said = process.stderr.read()
+        assert process.wait(30) == 1
+    assert said.endswith(b"ZeroDivisionError: integer division or modulo by zero\n")
+    assert b"Fatal" not in said
+
+
 async def test_tables_that_cannot_be_written_are_waited_for(tmp_path: Path) -> None:
     """The sink says why, and goes on by itself."""
     line = Line(tmp_path)
@@ -199,7 +230,7 @@ def _lives(pid: int) -> bool:
 _PARENT = """
 import asyncio, sys, msgspec
 from ingest.metrics import IngestMetrics
-from ingest.sink import SinkTask
+from ingest.sink import SinkReport, SinkTask
 from ingest.supervisor import SinkState, Supervisor
 
 async def main():

@@ -4,12 +4,14 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import pytest
 from cassandra.cluster import Session
 
+from storage.base import Position
 from storage.cassandra.connect import Connected, check_tables, create_tables, meaning
 from storage.cassandra.encoding import shard_of
 from storage.cassandra.reader import CassandraReadingStore
@@ -175,6 +177,32 @@ async def test_rows_of_another_program_are_not_mistaken_for_ours(
         with pytest.raises(SchemaError, match="a row lacks a value"):
             await reading
     assert len(await store.history("F0001", 0, 1 << 62, limit=10)) == 1
+    await store.close()
+
+
+async def test_a_history_read_in_parts_is_the_history(settings: CassandraSettings) -> None:
+    """Many rows are asked for in quarters of a bucket: nothing at their edges is missing or there twice."""
+    writer = CassandraTableWriter(settings)
+    writer.claim(3, JOURNAL, adopt=False)
+    hour, quarter = NOON // HOUR_MS * HOUR_MS, HOUR_MS // 4
+    moments = [begin + later for begin in range(hour, hour + 2 * HOUR_MS, quarter) for later in (-1, 0, 1)]
+    machinery = Machinery(at=moments[0])
+    blocks = [
+        machinery.block([(1, record("E0001") * 2)], later_ms=later - now)
+        for now, later in pairwise([*moments, moments[-1] + 1])
+    ]
+    writer.write(None, blocks, JOURNAL)
+    writer.close()
+    store = CassandraReadingStore(settings)
+    rows = await store.history("E0001", 0, 1 << 62, limit=9)
+    assert [row.received_at for row in rows] == sorted(moments * 2, reverse=True)[:9]
+    rows = await store.history("E0001", 0, 1 << 62, limit=10_000)
+    assert [row.received_at for row in rows] == sorted(moments * 2, reverse=True)
+    for start, end in ((hour, hour + quarter), (hour + 1, hour + HOUR_MS + 1), (hour - 1, hour + HOUR_MS)):
+        before = next(Position(row.received_at, row.seq) for row in rows if row.received_at < end)
+        within = [row for row in rows if start <= row.received_at < end]
+        assert await store.history("E0001", start, end, limit=10_000) == within
+        assert await store.history("E0001", start, end, limit=10_000, before=before) == within[1:]
     await store.close()
 
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from devcluster import Cluster, missing
+from devcluster import Cluster, Node, missing
 from tests.support.needing import need
 
 VARIABLE: Final = "HEADRACE_CASSANDRA_CONTACT_POINTS"
@@ -31,6 +31,8 @@ class Cassandra:
 
     contact_points: list[str]
     port: int
+    node: Node | None = None
+    """Where it is a node of our own."""
 
     def keyspace(self) -> str:
         """The name of a keyspace that nobody has used."""
@@ -54,7 +56,7 @@ def cassandra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cassandra]:
     need(not missing(), missing())
     folder = tmp_path_factory.mktemp("cassandra")
     with Cluster(folder, port=0, heap_mib=1024, settings=_SYNCED_OFTEN) as cluster:
-        yield Cassandra(cluster.contact_points, cluster.port)
+        yield Cassandra(cluster.contact_points, cluster.port, cluster.nodes[0])
 
 
 def given(points: str) -> Cassandra:

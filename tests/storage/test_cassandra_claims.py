@@ -1,0 +1,43 @@
+"""How many nodes may be away, and how long a confirmed row may be forgotten: by what the cluster says."""
+
+import pytest
+
+from storage.cassandra.claims import as_seconds, copies_of
+
+SIMPLE = {"class": "SimpleStrategy", "replication_factor": "3"}
+ONE_PLANT = {"class": "NetworkTopologyStrategy", "plant": "3"}
+TWO_PLANTS = {**ONE_PLANT, "office": "3"}
+MANY_ELSEWHERE = {"class": "NetworkTopologyStrategy", "plant": "1", "office": "5"}
+
+
+@pytest.mark.parametrize(
+    ("replication", "level", "copies"),
+    [
+        ({**ONE_PLANT, "plant": "1"}, "LOCAL_QUORUM", 1),
+        (ONE_PLANT, "ONE", 1),
+        (ONE_PLANT, "LOCAL_ONE", 1),
+        (ONE_PLANT, "LOCAL_QUORUM", 2),
+        (ONE_PLANT, "QUORUM", 2),
+        (ONE_PLANT, "EACH_QUORUM", 2),
+        (ONE_PLANT, "ALL", 3),
+        (SIMPLE, "QUORUM", 2),
+        (TWO_PLANTS, "LOCAL_QUORUM", 2),
+        (TWO_PLANTS, "QUORUM", 1),
+        (TWO_PLANTS, "ALL", 3),
+        (MANY_ELSEWHERE, "QUORUM", 1),
+    ],
+)
+def test_a_confirmed_row_is_at_least_on_so_many_nodes_of_our_datacenter(
+    replication: dict[str, str], level: str, copies: int
+) -> None:
+    """Those of others may be the ones that have confirmed."""
+    assert copies_of(replication, "plant", level) == copies
+
+
+@pytest.mark.parametrize(
+    ("shown", "seconds"),
+    [("10000ms", 10), ("1500ms", 1.5), ("20s", 20), ("1m", 60), ("2h", 7_200), ("1d", 86_400), ("soon", 10)],
+)
+def test_a_period_is_understood_in_every_unit(shown: str, seconds: float) -> None:
+    """Cassandra shows it as the operator wrote it; what can't be read is the default."""
+    assert as_seconds(shown) == seconds
