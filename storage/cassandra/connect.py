@@ -10,7 +10,7 @@ import logging
 import os
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -341,7 +341,7 @@ def create_tables(connected: Connected, keep_days: float | None) -> None:
         SchemaError: the keyspace holds something else, or tables of another version.
     """
     settings = connected.settings
-    if _tables_of(connected) and check_mark(connected):
+    if tables_of(connected) and check_mark(connected):
         check_tables(connected)
         with translated(settings):
             connected.session.set_keyspace(settings.keyspace)
@@ -366,12 +366,23 @@ def check_tables(connected: Connected) -> None:
         SchemaError: it holds something else.
         StoreUnavailableError: it holds nothing yet.
     """
-    found = _tables_of(connected)
+    found = tables_of(connected)
     name = shown(connected.settings)
     if not found:
         raise StoreUnavailableError(f"{name}: holds no tables yet; `headrace db init` makes them")
     check_mark(connected)
-    for table, (columns, _, _) in schema.TABLES.items():
+    check_columns(name, schema.TABLES, found)
+
+
+def check_columns(
+    name: str, tables: Mapping[str, schema.Table], found: Mapping[str, Mapping[str, str]]
+) -> None:
+    """See that these tables are there, as they were made.
+
+    Raises:
+        SchemaError: one is missing or has other columns.
+    """
+    for table, (columns, _, _) in tables.items():
         expected = {column: kind.removesuffix(" static") for column, kind in columns.items()}
         if table not in found:
             raise SchemaError(f"{name}: table {table} is missing; nothing is written until it is there again")
@@ -390,7 +401,7 @@ def check_mark(connected: Connected) -> bool:
         Whether all tables were made once; False where their making was interrupted.
     """
     settings, name = connected.settings, shown(connected.settings)
-    if "headrace" not in _tables_of(connected):
+    if "headrace" not in tables_of(connected):
         raise SchemaError(
             f"{name}: is another program's keyspace; set storage.cassandra.keyspace to one of its own"
         )
@@ -409,7 +420,7 @@ def check_mark(connected: Connected) -> bool:
     return "version" in marks
 
 
-def _tables_of(connected: Connected) -> dict[str, dict[str, str]]:
+def tables_of(connected: Connected) -> dict[str, dict[str, str]]:
     """The tables that the keyspace has, each with its columns and their types."""
     rows = connected.execute(
         "SELECT table_name, column_name, type FROM system_schema.columns WHERE keyspace_name = %s",

@@ -1,30 +1,23 @@
 """The reading side of the Cassandra store: every call waits on the loop, none blocks it.
 
-The driver has a thread of its own for its sockets; answers are handed to the loop from there. A call's
-deadline runs from the moment it is made. Buckets and days are asked in parallel, a few at a time, and
-every answer comes in pages, so neither a long history nor many callers hold much in memory.
+Buckets and days are asked in parallel, a few at a time, and every answer comes in pages, so neither a long
+history nor many callers hold much in memory.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from storage.base import Connection, LedgerMinute, Position, Reading, Rejected
 from storage.cassandra.answers import ReadingsHandler, as_latest, in_pieces
-from storage.cassandra.connect import Connected, meaning
+from storage.cassandra.asking import Asker, all_of, in_order
+from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import shard_of
 from storage.cassandra.purge import sums_of
 from storage.cassandra.schema import HOUR_MS, SHARDS, day_of
 from storage.cassandra.times import to_ms, to_ms_or_none
-from storage.errors import StoreSlowError
 from storage.settings import CassandraSettings
 
-T = TypeVar("T")
-
-_AT_ONCE: Final = 8
-_QUESTIONS: Final = 64
-_PAGE_ROWS: Final = 10_000
 _DECODED_AT_ONCE: Final = 2_000
 """Rows made into readings before the loop gets its turn."""
 
@@ -60,20 +53,15 @@ class CassandraReadingStore:
     """
 
     def __init__(self, settings: CassandraSettings, *, deadline_s: float = 5.0) -> None:
-        self._settings = settings
-        self._deadline_s = deadline_s
-        self._connected: Connected | None = None
-        self._connecting = asyncio.Lock()
-        self._questions = asyncio.Semaphore(_QUESTIONS)
-        self._closed = False
+        self._asker = Asker(settings, _use, deadline_s=deadline_s)
 
     async def latest(self, device_id: str) -> Reading | None:
         """The newest reading of a device; see `ReadingStore`."""
-        return await self._within(self._latest(device_id))
+        return await self._asker.within(self._latest(device_id))
 
     async def devices(self, *, after: str | None = None, limit: int) -> list[Reading]:
         """The newest reading of each device; see `ReadingStore`."""
-        return await self._within(self._devices(after or "", limit))
+        return await self._asker.within(self._devices(after or "", limit))
 
     async def history(
         self,
@@ -86,7 +74,7 @@ class CassandraReadingStore:
     ) -> list[Reading]:
         """Readings of a device, newest first; see `ReadingStore`."""
         last = min(before or Position(end, -1), Position(end, -1))
-        return await self._within(self._history(device_id, start, last, limit))
+        return await self._asker.within(self._history(device_id, start, last, limit))
 
     async def rejects(
         self,
@@ -99,33 +87,33 @@ class CassandraReadingStore:
         """Rejected records, newest first; see `ReadingStore`."""
         wanted = {"device_id": device_id, "connection": connection}
         narrower = {name: value for name, value in wanted.items() if value is not None}
-        return await self._within(self._rejects(narrower, _ABOVE_ALL if before is None else before, limit))
+        return await self._asker.within(
+            self._rejects(narrower, _ABOVE_ALL if before is None else before, limit)
+        )
 
     async def connections(self, *, before: int | None = None, limit: int) -> list[Connection]:
         """Connections, the newest first; see `ReadingStore`."""
-        return await self._within(self._connections(_ABOVE_ALL if before is None else before, limit))
+        return await self._asker.within(self._connections(_ABOVE_ALL if before is None else before, limit))
 
     async def ledger(self, start: int, end: int) -> list[LedgerMinute]:
         """Minutes of the ledger; see `ReadingStore`."""
-        return await self._within(self._ledger(start, end))
+        return await self._asker.within(self._ledger(start, end))
 
     async def close(self) -> None:
         """Let go of the cluster."""
-        self._closed = True
-        if self._connected is not None:
-            await asyncio.to_thread(self._connected.close)
+        await self._asker.close()
 
     # What the calls do.
 
     async def _latest(self, device_id: str) -> Reading | None:
-        rows = await self._ask(_LATEST_OF, shard_of(device_id), device_id)
+        rows = await self._asker.ask(_LATEST_OF, shard_of(device_id), device_id)
         return max((_reading(device_id, *row[1:]) for row in rows), key=_position, default=None)
 
     async def _devices(self, after: str, limit: int) -> list[Reading]:
         """A device has a row for each node that it was heard by; the newest counts."""
         found: dict[str, Reading] = {}
         asked = [self._devices_of(shard, after, limit) for shard in range(SHARDS)]
-        for rows in await _all(asked):
+        for rows in await all_of(asked):
             for reading in rows:
                 known = found.get(reading.device_id, reading)
                 found[reading.device_id] = max(known, reading, key=_position)
@@ -135,7 +123,7 @@ class CassandraReadingStore:
         """Of one shard; asks on while several nodes' rows leave too few devices."""
         found: list[Reading] = []
         while len({reading.device_id for reading in found}) < limit:
-            pages = await self._ask(_LATEST, shard, after, limit + 1)
+            pages = await self._asker.ask(_LATEST, shard, after, limit + 1)
             rows = [reading for page in pages for reading in as_latest(*page)]
             if len(rows) <= limit:
                 return found + rows
@@ -145,10 +133,10 @@ class CassandraReadingStore:
         return found
 
     async def _history(self, device_id: str, start: int, last: Position, limit: int) -> list[Reading]:
-        connected = await self._connect()
+        connected = await self._asker.connect()
         width = connected.settings.bucket_hours * HOUR_MS
         first = start // width * width
-        rows = await self._ask(_BUCKETS, device_id, first, min(last.received_at, _ABOVE_ALL))
+        rows = await self._asker.ask(_BUCKETS, device_id, first, min(last.received_at, _ABOVE_ALL))
         buckets = [to_ms(bucket) for (bucket,) in rows]
         found: list[Reading] = []
         parts = _parts(buckets, width, width // _PARTS if limit >= _MANY else width)
@@ -157,7 +145,7 @@ class CassandraReadingStore:
             for bucket, begin, end in parts
             if begin <= last.received_at and end > start
         )
-        async for readings in _in_order(asked):
+        async for readings in in_order(asked):
             found += readings
             if len(found) >= limit:
                 break
@@ -168,7 +156,7 @@ class CassandraReadingStore:
     ) -> list[Reading]:
         """Of one bucket, from `start` to before `last`, the newest first."""
         found: list[Reading] = []
-        for count, encoded in await self._ask(_HISTORY, device_id, bucket, start, *last, limit):
+        for count, encoded in await self._asker.ask(_HISTORY, device_id, bucket, start, *last, limit):
             for readings in in_pieces(device_id, count, encoded, _DECODED_AT_ONCE):
                 found += readings
                 await asyncio.sleep(0)
@@ -180,9 +168,10 @@ class CassandraReadingStore:
         found: list[Rejected] = []
         for node in sorted(await self._nodes(), reverse=True):
             asked = (
-                self._ask(cql, node, day, before, *narrower.values(), limit) for day in await self._days(node)
+                self._asker.ask(cql, node, day, before, *narrower.values(), limit)
+                for day in await self._days(node)
             )
-            async for rows in _in_order(asked):
+            async for rows in in_order(asked):
                 found += [Rejected(row[0], to_ms(row[1]), *row[2:]) for row in rows]
                 if len(found) >= limit:
                     return found[:limit]
@@ -196,126 +185,37 @@ class CassandraReadingStore:
                 of_day.setdefault(day, []).append(node)
         found: list[Connection] = []
         days = [day for day in sorted(of_day, reverse=True) if day <= day_of(before // 1000)]
-        async for rows in _in_order(self._connections_of(day, of_day[day], before, limit) for day in days):
+        async for rows in in_order(self._connections_of(day, of_day[day], before, limit) for day in days):
             found += rows
             if len(found) >= limit:
                 break
         return found[:limit]
 
     async def _connections_of(self, day: int, nodes: list[int], before: int, limit: int) -> list[Connection]:
-        asked = [self._ask(_CONNECTIONS, node, day, before, limit) for node in nodes]
-        rows = [_connection(row) for rows in await _all(asked) for row in rows if row[2] is not None]
+        asked = [self._asker.ask(_CONNECTIONS, node, day, before, limit) for node in nodes]
+        rows = [_connection(row) for rows in await all_of(asked) for row in rows if row[2] is not None]
         return sorted(rows, key=lambda row: (row.connection, row.node), reverse=True)
 
     async def _ledger(self, start: int, end: int) -> list[LedgerMinute]:
         found: list[LedgerMinute] = []
         for node in sorted(await self._nodes()):
             days = [day for day in await self._days(node) if day_of(start) <= day < end]
-            asked = (self._ask(_LEDGER, node, day, start, end) for day in sorted(days))
-            async for rows in _in_order(asked):
+            asked = (self._asker.ask(_LEDGER, node, day, start, end) for day in sorted(days))
+            async for rows in in_order(asked):
                 found += [_minute(row) for row in reversed(rows) if row[2] is not None]
         return found
 
     async def _nodes(self) -> list[int]:
-        return [node for (node,) in await self._ask(_NODES)]
+        return [node for (node,) in await self._asker.ask(_NODES)]
 
     async def _days(self, node: int) -> list[int]:
         """The newest first."""
-        return [to_ms(day) for (day,) in await self._ask(_DAYS, node)]
-
-    # Asking.
-
-    async def _within(self, answer: Coroutine[Any, Any, T]) -> T:
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                return await answer
-        except TimeoutError as error:
-            raise StoreSlowError(f"no answer of the cluster within {self._deadline_s} s") from error
-
-    async def _ask(self, cql: str, *values: object) -> list[tuple[Any, ...]]:
-        """All rows of a statement, page by page."""
-        connected = await self._connect()
-        if not connected.is_prepared(cql):
-            await asyncio.to_thread(connected.prepared, cql)
-        statement = connected.bound(cql, *values)
-        statement.fetch_size = _PAGE_ROWS
-        async with self._questions:
-            try:
-                return await _answer(connected, statement)
-            except Exception as error:
-                raise meaning(self._settings, error) from error
-
-    async def _connect(self) -> Connected:
-        async with self._connecting:
-            if self._connected is None:
-                self._connected = await asyncio.to_thread(self._open)
-        return self._connected
-
-    def _open(self) -> Connected:
-        connected = Connected(self._settings)
-        try:
-            connected.use()
-        except BaseException:
-            connected.close()
-            raise
-        connected.session.client_protocol_handler = ReadingsHandler
-        return connected
+        return [to_ms(day) for (day,) in await self._asker.ask(_DAYS, node)]
 
 
-class _Pages:
-    """The pages of one answer; the driver calls from its thread, the loop gets the whole."""
-
-    def __init__(self, future: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._future = future
-        self._loop = loop
-        self._rows: list[tuple[Any, ...]] = []
-        self.answer: asyncio.Future[list[tuple[Any, ...]]] = loop.create_future()
-        future.add_callbacks(self._page, self._failed)
-
-    def _page(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        self._rows += rows
-        if self._future.has_more_pages and not self.answer.cancelled():
-            self._future.start_fetching_next_page()
-        else:
-            self._tell(self._done)
-
-    def _failed(self, error: BaseException) -> None:
-        self._tell(self._fail, error)
-
-    def _tell(self, what: Callable[..., None], *values: object) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(what, *values)
-
-    def _done(self) -> None:
-        if not self.answer.done():
-            self.answer.set_result(self._rows)
-
-    def _fail(self, error: BaseException) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-
-async def _answer(connected: Connected, statement: Any) -> list[tuple[Any, ...]]:
-    future = connected.session.execute_async(statement)
-    return await _Pages(future, asyncio.get_running_loop()).answer
-
-
-async def _all(asked: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    return [answer async for answer in _in_order(asked)]
-
-
-async def _in_order(asked: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
-    """The answers in the order of the questions, of which a few are asked ahead."""
-    questions = iter(asked)
-    waiting = [asyncio.ensure_future(question) for question in islice(questions, _AT_ONCE)]
-    try:
-        while waiting:
-            yield await waiting.pop(0)
-            waiting += [asyncio.ensure_future(question) for question in islice(questions, 1)]
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+def _use(connected: Connected) -> None:
+    connected.use()
+    connected.session.client_protocol_handler = ReadingsHandler
 
 
 def _parts(buckets: Iterable[int], width: int, part: int) -> Iterator[tuple[int, int, int]]:

@@ -43,7 +43,7 @@ class Table(NamedTuple):
     order: str = ""
 
 
-def _columns(text: str) -> dict[str, str]:
+def columns_of(text: str) -> dict[str, str]:
     """Columns and types from `name type, name type, ...`, with no comma inside a type."""
     return {name: kind for name, _, kind in (part.strip().partition(" ") for part in text.split(","))}
 
@@ -54,16 +54,18 @@ _BOOK: Final = "accepted set<bigint>, next_record bigint"
 
 TABLES: Final = {
     "readings": Table(
-        _columns(f"device_id text, bucket timestamp, {_OF_ROW}"),
+        columns_of(f"device_id text, bucket timestamp, {_OF_ROW}"),
         "(device_id, bucket), received_at, seq",
         "received_at DESC, seq DESC",
     ),
-    "device_buckets": Table(_columns("device_id text, bucket timestamp"), "device_id, bucket", "bucket DESC"),
+    "device_buckets": Table(
+        columns_of("device_id text, bucket timestamp"), "device_id, bucket", "bucket DESC"
+    ),
     "latest_readings": Table(
-        _columns(f"shard int, device_id text, node int, {_OF_ROW}"), "shard, device_id, node"
+        columns_of(f"shard int, device_id text, node int, {_OF_ROW}"), "shard, device_id, node"
     ),
     "rejected_records": Table(
-        _columns(
+        columns_of(
             "node int, day timestamp, seq bigint, received_at timestamp, connection bigint, peer text,"
             " reason text, field text, device_id text, place bigint, raw blob"
         ),
@@ -71,12 +73,12 @@ TABLES: Final = {
         "seq DESC",
     ),
     "set_aside_records": Table(
-        _columns(f"node int, day timestamp, device_id text, {_OF_ROW}, why text"),
+        columns_of(f"node int, day timestamp, device_id text, {_OF_ROW}, why text"),
         "(node, day), seq",
         "seq DESC",
     ),
     "connections": Table(
-        _columns(
+        columns_of(
             "node int, day timestamp, connection bigint, opened_at timestamp, closed_at timestamp, why text,"
             f" peer text, identity text, bytes bigint, {_COUNTS}, unterminated bigint, {_BOOK}"
         ),
@@ -84,16 +86,16 @@ TABLES: Final = {
         "connection DESC",
     ),
     "ledger": Table(
-        _columns(
+        columns_of(
             "node int, day timestamp, minute timestamp, first_seq bigint, last_seq bigint,"
             f" {_COUNTS}, set_aside bigint, {_BOOK}"
         ),
         "(node, day), minute",
         "minute DESC",
     ),
-    "days": Table(_columns("node int, day timestamp"), "node, day", "day DESC"),
+    "days": Table(columns_of("node int, day timestamp"), "node, day", "day DESC"),
     "nodes": Table(
-        _columns(
+        columns_of(
             "node int, journal text, owner text static, next_record bigint static, block bigint,"
             " record bigint, durable_block bigint, durable_record bigint"
         )
@@ -101,7 +103,7 @@ TABLES: Final = {
         "node, journal",
     ),
     "purged": Table(
-        _columns(
+        columns_of(
             "node int, before timestamp, last_seq bigint, ledger_stored bigint, ledger_rejected bigint,"
             " ledger_unkept bigint, ledger_empty bigint, connections_stored bigint,"
             " connections_rejected bigint, connections_unkept bigint, connections_empty bigint"
@@ -121,15 +123,19 @@ def keyspace_cql(keyspace: str, datacenter: str, replication_factor: int) -> str
     )
 
 
-def table_cql(name: str, keep_days: float | None) -> str:
-    """The statement that makes a table."""
-    table = TABLES[name]
+def create_cql(name: str, table: Table, compaction: str = "") -> str:
+    """The statement that makes any table."""
     columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
     options = [f"CLUSTERING ORDER BY ({table.order})"] if table.order else []
-    if name in _EXPIRING:
-        options.append(f"compaction = {_windows(keep_days)}")
+    if compaction:
+        options.append(f"compaction = {compaction}")
     body = f"CREATE TABLE IF NOT EXISTS {name} ({columns}, PRIMARY KEY ({table.key}))"
     return f"{body} WITH {' AND '.join(options)}" if options else body
+
+
+def table_cql(name: str, keep_days: float | None) -> str:
+    """The statement that makes one of the telemetry's tables."""
+    return create_cql(name, TABLES[name], _windows(keep_days) if name in _EXPIRING else "")
 
 
 def _windows(keep_days: float | None) -> str:

@@ -22,7 +22,7 @@ from storage.errors import (
     StoreUnavailableError,
 )
 from storage.sqlite.checkpoint import Checkpointer
-from storage.sqlite.schema import check_tables, create_tables, is_blank
+from storage.sqlite.schema import READINGS, Tables, check_tables, create_tables, is_blank
 
 _BUSY_MS: Final = 5_000
 _PAGE_BYTES: Final = 4_096
@@ -41,19 +41,19 @@ _MEANINGS: Final[dict[type[apsw.Error], tuple[type[StorageError], str]]] = {
     apsw.NoMemError: (StoreUnavailableError, "free some memory"),
     apsw.ProtocolError: (StoreBusyError, "another program is recovering it"),
     apsw.CorruptError: (SchemaError, "it is damaged; put a backup in its place"),
-    apsw.NotADBError: (SchemaError, "set storage.sqlite.path to a file of its own"),
+    apsw.NotADBError: (SchemaError, "set {setting} to a file of its own"),
 }
 _UNKNOWN: Final = (StorageError, "nothing was changed")
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translated(path: Path, setting: str = READINGS.setting) -> Iterator[None]:
     """Turn SQLite's errors into those of a store, naming the file."""
     try:
         yield
     except apsw.Error as error:
         kind, advice = _MEANINGS.get(type(error), _UNKNOWN)
-        raise kind(f"{path}: {error}; {advice}") from error
+        raise kind(f"{path}: {error}; {advice.format(setting=setting)}") from error
     except OSError as error:
         raise StoreUnavailableError(f"{path}: {error.strerror}") from error
 
@@ -72,49 +72,49 @@ def transaction(connection: apsw.Connection, path: Path, begin: str = "BEGIN IMM
             raise
 
 
-def open_for_writing(path: Path) -> apsw.Connection:
+def open_for_writing(path: Path, tables: Tables = READINGS) -> apsw.Connection:
     """Open the database, made with its tables where there is none; only its owner may read the file.
 
     Raises:
         SchemaError: the file is not ours to write.
         StorageError: it can't be opened.
     """
-    with translated(path):
+    with translated(path, tables.setting):
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         connection.set_busy_timeout(_BUSY_MS)
         try:
-            _prepare(connection, path)
+            _prepare(connection, path, tables)
         except BaseException:
             connection.close()
             raise
     return connection
 
 
-def open_for_reading(path: Path, *, busy_ms: int = _BUSY_MS) -> apsw.Connection:
+def open_for_reading(path: Path, tables: Tables = READINGS, *, busy_ms: int = _BUSY_MS) -> apsw.Connection:
     """Open an existing database to read from it.
 
     Raises:
         SchemaError: the file does not hold the tables that this program knows.
         StoreUnavailableError: there is no such file, or it can't be opened.
     """
-    with translated(path):
+    with translated(path, tables.setting):
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(busy_ms)
         try:
-            check_tables(connection, path)
+            check_tables(connection, path, tables)
         except BaseException:
             connection.close()
             raise
     return connection
 
 
-def _prepare(connection: apsw.Connection, path: Path) -> None:
+def _prepare(connection: apsw.Connection, path: Path, tables: Tables) -> None:
     if is_blank(connection):
         connection.pragma("page_size", _PAGE_BYTES)
     else:
-        check_tables(connection, path)
+        check_tables(connection, path, tables)
     # The change to WAL is itself a transaction with a rollback journal. EXTRA syncs the folder once that
     # is deleted: were it back after a power cut, it would take the file to a time before the WAL.
     connection.pragma("synchronous", "extra")
@@ -124,4 +124,4 @@ def _prepare(connection: apsw.Connection, path: Path) -> None:
     connection.pragma("journal_size_limit", _WAL_BYTES)
     connection.set_wal_hook(Checkpointer(_WAL_BYTES, _PAGE_BYTES, _BUSY_MS))
     with transaction(connection, path):
-        create_tables(connection, path)
+        create_tables(connection, path, tables)

@@ -1,36 +1,25 @@
-"""The reading side of the SQLite store: short read transactions in a few threads of its own.
+"""The reading side of the SQLite store.
 
 SQLite steps from row to row, and each step lets go of the interpreter and asks for it again. Beside a
 busy event loop every row would wait its turn: 19 000 rows took 11 ms alone and 1.4 s beside a busy
 thread. So the rows of an answer are made into one JSON text inside SQLite, a page at a time, and decoded
 in one go: SQLite writes numbers so that they read back exactly.
-
-A call's deadline runs from the moment it is made. While SQLite works, a progress handler looks at the
-clock and ends what takes too long, so no reader holds back the write-ahead log for longer than that.
 """
 
-import asyncio
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import apsw
 import msgspec
 
 from storage.base import Connection, LedgerMinute, Position, Reading, Rejected
-from storage.errors import StorageError, StoreSlowError
-from storage.sqlite.connect import open_for_reading, transaction
-
-T = TypeVar("T")
+from storage.sqlite.asking import Readers
+from storage.sqlite.schema import READINGS
 
 _Question = Sequence[int | str] | dict[str, int | str | None]
 
 _PAGE_ROWS: Final = 4_096
-_STEPS_BETWEEN_LOOKS: Final = 200_000
 _ABOVE_ALL: Final = (1 << 63) - 1
 
 _READING: Final = """SELECT json_group_array(json_object(
@@ -81,21 +70,16 @@ class SqliteReadingStore:
     """
 
     def __init__(self, path: Path, *, threads: int = 2, deadline_s: float = 5.0) -> None:
-        self._path = path
-        self._deadline_s = deadline_s
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tables")
-        self._own = threading.local()
-        self._open: set[apsw.Connection] = set()
-        self._closed = False
+        self._readers = Readers(path, READINGS, threads=threads, deadline_s=deadline_s)
 
     async def latest(self, device_id: str) -> Reading | None:
         """The newest reading of a device; see `ReadingStore`."""
-        rows = await self._ask(lambda db: _readings.decode(_one(db, _LATEST, (device_id,))))
+        rows = await self._readers.ask(lambda db: _readings.decode(_one(db, _LATEST, (device_id,))))
         return rows[0] if rows else None
 
     async def devices(self, *, after: str | None = None, limit: int) -> list[Reading]:
         """The newest reading of each device; see `ReadingStore`."""
-        return await self._ask(lambda db: _readings.decode(_one(db, _DEVICES, (after or "", limit))))
+        return await self._readers.ask(lambda db: _readings.decode(_one(db, _DEVICES, (after or "", limit))))
 
     async def history(
         self,
@@ -108,7 +92,7 @@ class SqliteReadingStore:
     ) -> list[Reading]:
         """Readings of a device, newest first; see `ReadingStore`."""
         last = min(before or Position(end, -1), Position(end, -1))
-        return await self._ask(lambda db: _history(db, device_id, start, last, limit))
+        return await self._readers.ask(lambda db: _history(db, device_id, start, last, limit))
 
     async def rejects(
         self,
@@ -129,58 +113,21 @@ class SqliteReadingStore:
             f"AND {name} = :{name}" for name in ("device_id", "connection") if question[name] is not None
         ]
         sql = _REJECTS.format(" ".join(narrower))
-        rows = await self._ask(lambda db: _rejects.decode(_one(db, sql, question)))
+        rows = await self._readers.ask(lambda db: _rejects.decode(_one(db, sql, question)))
         return [Rejected(*row[:8], bytes.fromhex(row[8])) for row in rows]
 
     async def connections(self, *, before: int | None = None, limit: int) -> list[Connection]:
         """Connections, the newest first; see `ReadingStore`."""
         question = (_ABOVE_ALL if before is None else before, limit)
-        return await self._ask(lambda db: _connections.decode(_one(db, _CONNECTIONS, question)))
+        return await self._readers.ask(lambda db: _connections.decode(_one(db, _CONNECTIONS, question)))
 
     async def ledger(self, start: int, end: int) -> list[LedgerMinute]:
         """Minutes of the ledger; see `ReadingStore`."""
-        return await self._ask(lambda db: _ledger.decode(_one(db, _LEDGER, (start, end))))
+        return await self._readers.ask(lambda db: _ledger.decode(_one(db, _LEDGER, (start, end))))
 
     async def close(self) -> None:
         """End what is still being read, and let go of the database."""
-        self._closed = True
-        await asyncio.to_thread(self._pool.shutdown)
-        for connection in self._open:
-            connection.close()
-        self._open.clear()
-
-    async def _ask(self, read: Callable[[apsw.Connection], T]) -> T:
-        deadline = time.monotonic() + self._deadline_s
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, read, deadline)
-
-    def _read(self, read: Callable[[apsw.Connection], T], deadline: float) -> T:
-        """Answer in a thread of the pool, in one read transaction."""
-
-        def is_over() -> bool:
-            return self._closed or time.monotonic() > deadline
-
-        if is_over():
-            raise StoreSlowError(f"{self._path}: too many readers, no answer within {self._deadline_s} s")
-        with self._connection() as connection:
-            connection.set_progress_handler(is_over, _STEPS_BETWEEN_LOOKS)
-            with transaction(connection, self._path, "BEGIN"):
-                return read(connection)
-
-    @contextmanager
-    def _connection(self) -> Iterator[apsw.Connection]:
-        """The thread's connection; one that failed is not used again."""
-        connection: apsw.Connection | None = getattr(self._own, "connection", None)
-        if connection is None:
-            connection = open_for_reading(self._path, busy_ms=int(self._deadline_s * 1000))
-            self._own.connection = connection
-            self._open.add(connection)
-        try:
-            yield connection
-        except StorageError:
-            self._own.connection = None
-            self._open.discard(connection)
-            connection.close()
-            raise
+        await self._readers.close()
 
 
 def _one(connection: apsw.Connection, sql: str, question: _Question) -> str:

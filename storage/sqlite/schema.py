@@ -1,7 +1,8 @@
-"""The tables in SQLite, and how a file says that it holds them.
+"""The telemetry's tables in SQLite, and how a file says which tables it holds.
 
-`application_id` says that a file is ours, `user_version` which version of the tables it holds. Another
-program's file is never touched, and a file of another version neither: its rows are somebody's only copy.
+`application_id` says that a file is ours and which tables are in it, `user_version` which version of them.
+Another program's file is never touched, and a file of another version neither: its rows are somebody's only
+copy.
 
 `readings` is clustered: the rows lie in the order of the key, so one device's hour is one piece of the
 file, and there is no second index to keep. All tables are STRICT, so a column holds what its type says
@@ -9,7 +10,7 @@ whoever writes. docs/tables.md explains every column to those who read them.
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import apsw
 
@@ -103,22 +104,37 @@ _TABLES: Final = (
 )
 
 
-def create_tables(connection: apsw.Connection, path: Path) -> None:
+class Tables(NamedTuple):
+    """What one file holds."""
+
+    application_id: int
+    version: int
+    statements: tuple[str, ...]
+    """That make the tables in an empty file."""
+
+    setting: str
+    """Which key of the configuration names the file."""
+
+
+READINGS: Final = Tables(APPLICATION_ID, VERSION, _TABLES, "storage.sqlite.path")
+
+
+def create_tables(connection: apsw.Connection, path: Path, tables: Tables) -> None:
     """Make the tables where there are none yet; call it within a transaction.
 
     Raises:
         SchemaError: there is something else in the file.
     """
     if not is_blank(connection):
-        check_tables(connection, path)
+        check_tables(connection, path, tables)
         return
-    for statement in _TABLES:
+    for statement in tables.statements:
         connection.execute(statement)
-    connection.pragma("application_id", APPLICATION_ID)
-    connection.pragma("user_version", VERSION)
+    connection.pragma("application_id", tables.application_id)
+    connection.pragma("user_version", tables.version)
 
 
-def check_tables(connection: apsw.Connection, path: Path) -> None:
+def check_tables(connection: apsw.Connection, path: Path, tables: Tables) -> None:
     """See that the file holds the tables that this program knows.
 
     Raises:
@@ -128,16 +144,16 @@ def check_tables(connection: apsw.Connection, path: Path) -> None:
     if is_blank(connection):
         raise StoreUnavailableError(f"{path}: holds no tables yet; `headrace db init` makes them")
     owner = connection.pragma("application_id")
-    if owner != APPLICATION_ID:
+    if owner != tables.application_id:
         raise SchemaError(
-            f"{path}: is another program's database (application id {owner}, ours is {APPLICATION_ID}); "
-            "set storage.sqlite.path to a file of its own"
+            f"{path}: is another program's database (application id {owner}, ours is"
+            f" {tables.application_id}); set {tables.setting} to a file of its own"
         )
     version = connection.pragma("user_version")
-    if version != VERSION:
+    if version != tables.version:
         raise SchemaError(
-            f"{path}: holds version {version} of the tables, this program knows version {VERSION}; "
-            "use the program that made it, or set storage.sqlite.path to a new file"
+            f"{path}: holds version {version} of the tables, this program knows version {tables.version}; "
+            f"use the program that made it, or set {tables.setting} to a new file"
         )
 
 

@@ -85,7 +85,7 @@ async def test_a_read_ends_at_its_deadline(path: Path, writer: SqliteTableWriter
         ).fetchall()
 
     with pytest.raises(StoreSlowError) as error:
-        await store._ask(never_done)
+        await store._readers.ask(never_done)
     assert error.value.retriable
     assert await store.latest("E0001") is not None
     await store.close()
@@ -98,7 +98,7 @@ async def test_a_read_that_waits_too_long_for_its_turn_is_not_begun(
     assert writer
     store = SqliteReadingStore(path, threads=1, deadline_s=0.05)
     gate = threading.Event()
-    slow = asyncio.ensure_future(store._ask(lambda _: gate.wait()))
+    slow = asyncio.ensure_future(store._readers.ask(lambda _: gate.wait()))
     waiting = asyncio.ensure_future(store.latest("E0001"))
     await asyncio.sleep(0.1)
     gate.set()
@@ -121,7 +121,7 @@ async def test_closing_does_not_wait_for_a_long_read(path: Path, writer: SqliteT
             " SELECT count(*) FROM numbers"
         ).fetchall()
 
-    reading = asyncio.ensure_future(store._ask(never_done))
+    reading = asyncio.ensure_future(store._readers.ask(never_done))
     await asyncio.to_thread(begun.wait)
     await store.close()
     with pytest.raises(StoreSlowError):

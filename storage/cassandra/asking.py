@@ -1,0 +1,136 @@
+"""Asking a cluster on the loop: every call waits, none blocks it.
+
+The driver has a thread of its own for its sockets; answers are handed to the loop from there. A deadline
+runs from the moment a call is made, and every answer comes in pages.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from storage.cassandra.connect import Connected, meaning
+from storage.errors import StoreSlowError
+from storage.settings import CassandraSettings
+
+T = TypeVar("T")
+
+_AT_ONCE: Final = 8
+_QUESTIONS: Final = 64
+_PAGE_ROWS: Final = 10_000
+
+
+class Asker:
+    """A cluster, reached at the first question; `prepare` is called then, in a thread.
+
+    Every call may raise StoreSlowError after `deadline_s`, and what connecting and preparing may raise.
+    """
+
+    def __init__(
+        self, settings: CassandraSettings, prepare: Callable[[Connected], None], *, deadline_s: float = 5.0
+    ) -> None:
+        self._settings = settings
+        self._prepare = prepare
+        self._deadline_s = deadline_s
+        self._connected: Connected | None = None
+        self._connecting = asyncio.Lock()
+        self._questions = asyncio.Semaphore(_QUESTIONS)
+
+    async def within(self, answer: Coroutine[Any, Any, T]) -> T:
+        """The answer, if it comes before the deadline."""
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await answer
+        except TimeoutError as error:
+            raise StoreSlowError(f"no answer of the cluster within {self._deadline_s} s") from error
+
+    async def ask(self, cql: str, *values: object) -> list[tuple[Any, ...]]:
+        """All rows of a statement, page by page."""
+        connected = await self.connect()
+        if not connected.is_prepared(cql):
+            await asyncio.to_thread(connected.prepared, cql)
+        statement = connected.bound(cql, *values)
+        statement.fetch_size = _PAGE_ROWS
+        async with self._questions:
+            try:
+                return await _answer(connected, statement)
+            except Exception as error:
+                raise meaning(self._settings, error) from error
+
+    async def connect(self) -> Connected:
+        """The session, opened once."""
+        async with self._connecting:
+            if self._connected is None:
+                self._connected = await asyncio.to_thread(self._open)
+        return self._connected
+
+    async def close(self) -> None:
+        """Let go of the cluster."""
+        if self._connected is not None:
+            await asyncio.to_thread(self._connected.close)
+
+    def _open(self) -> Connected:
+        connected = Connected(self._settings)
+        try:
+            self._prepare(connected)
+        except BaseException:
+            connected.close()
+            raise
+        return connected
+
+
+async def all_of(asked: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """All answers, in the order of the questions."""
+    return [answer async for answer in in_order(asked)]
+
+
+async def in_order(asked: Iterable[Coroutine[Any, Any, T]]) -> AsyncIterator[T]:
+    """The answers in the order of the questions, of which a few are asked ahead."""
+    questions = iter(asked)
+    waiting = [asyncio.ensure_future(question) for question in islice(questions, _AT_ONCE)]
+    try:
+        while waiting:
+            yield await waiting.pop(0)
+            waiting += [asyncio.ensure_future(question) for question in islice(questions, 1)]
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+class _Pages:
+    """The pages of one answer; the driver calls from its thread, the loop gets the whole."""
+
+    def __init__(self, future: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._future = future
+        self._loop = loop
+        self._rows: list[tuple[Any, ...]] = []
+        self.answer: asyncio.Future[list[tuple[Any, ...]]] = loop.create_future()
+        future.add_callbacks(self._page, self._failed)
+
+    def _page(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        self._rows += rows
+        if self._future.has_more_pages and not self.answer.cancelled():
+            self._future.start_fetching_next_page()
+        else:
+            self._tell(self._done)
+
+    def _failed(self, error: BaseException) -> None:
+        self._tell(self._fail, error)
+
+    def _tell(self, what: Callable[..., None], *values: object) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(what, *values)
+
+    def _done(self) -> None:
+        if not self.answer.done():
+            self.answer.set_result(self._rows)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+async def _answer(connected: Connected, statement: Any) -> list[tuple[Any, ...]]:
+    future = connected.session.execute_async(statement)
+    return await _Pages(future, asyncio.get_running_loop()).answer
