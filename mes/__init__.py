@@ -1,0 +1,1 @@
+"""The MES modules: a folder each."""

@@ -1,0 +1,1 @@
+"""SecurityController: users, their passwords, roles, tokens and sessions."""

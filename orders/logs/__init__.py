@@ -1,0 +1,1 @@
+"""LogHandler: what happened at the gateway, row by row, in a table of its own."""
