@@ -68,7 +68,7 @@ def send(
         duration_s: stop after so long. Without both, the block is sent once.
         rate: records per second, all connections together; without it, as fast as possible.
         per_packet: one record for each system call, and Nagle's algorithm off.
-        ack: read acknowledgements, close our half at the end and wait for the last.
+        ack: read acknowledgements, close our half at the end and wait for the last; Nagle's algorithm off.
 
     Raises:
         UnreachableError: nobody listens there.

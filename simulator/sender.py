@@ -146,7 +146,7 @@ class Senders:
             self._senders: list[Sender] = []
             for index in range(connections):
                 sock = stack.enter_context(_connect(host, port))
-                if step == 1:
+                if step == 1 or ack:  # Nagle's algorithm would hold small slices back, and be timed with them
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 first = index * prepared.records // connections
                 self._senders.append(Sender(sock, view, ends, first=first, step=step, ack=ack))

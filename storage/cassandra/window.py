@@ -13,10 +13,10 @@ from typing import Final
 
 FIRST: Final = 8.0
 LEAST: Final = 1.0
-_SLOW: Final = 6.0
+_SLOW: Final = 3.0
 """So many times the quickest answers is slow."""
 
-_SLOW_S: Final = 0.05
+_SLOW_S: Final = 0.02
 """An answer below this is never slow."""
 
 _FORGETTING: Final = 1.002
