@@ -108,8 +108,8 @@ class _Pages:
         self.answer: asyncio.Future[list[tuple[Any, ...]]] = loop.create_future()
         future.add_callbacks(self._page, self._failed)
 
-    def _page(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        self._rows += rows
+    def _page(self, rows: Iterable[tuple[Any, ...]] | None) -> None:
+        self._rows += rows or ()  # a write has none
         if self._future.has_more_pages and not self.answer.cancelled():
             self._future.start_fetching_next_page()
         else:
