@@ -2,8 +2,13 @@
 
 Kept are digests only: an argon2 hash of a password, a SHA-256 of a token's or a session's secret, which is
 256 bits of chance and needs no slow hash. Times are milliseconds since 1970 UTC.
+
+What ends all logins of a user raises the user's generation. A session belongs to the generation that was
+read before the password was looked at, so a login that races with a change of the password is worth nothing
+when it is through, and no store has to find a user's sessions.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -24,6 +29,9 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...]
     active: bool
     """An inactive user can do nothing; rows that name it stay."""
+
+    generation: int
+    """How often all logins were ended; 0 at first."""
 
     created_at: int
 
@@ -53,6 +61,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of the secret in the cookie: the key."""
 
     user: str
+    generation: int
+    """The user's when the login began; in another one it is worth nothing."""
+
     created_at: int
     expires_at: int
 
@@ -77,19 +88,19 @@ class AccountStore(Protocol):
         """All of them, by id."""
         ...
 
-    async def change_user(
-        self,
-        name: str,
-        *,
-        password_hash: str | None = None,
-        roles: tuple[str, ...] | None = None,
-        active: bool | None = None,
-    ) -> User | None:
-        """Change what is given; the user afterwards, None where there is none."""
+    async def change_user(self, name: str, change: Callable[[User], User]) -> User | None:
+        """The user as changed, in one step with reading it; None where there is none.
+
+        `change` may be called several times and leaves id, name and created_at as they are.
+        """
         ...
 
     async def add_token(self, token: Token) -> None:
-        """A token whose id nobody has."""
+        """A new token.
+
+        Raises:
+            StorageError: its id is taken.
+        """
         ...
 
     async def token(self, id_: str) -> Token | None:
@@ -97,7 +108,7 @@ class AccountStore(Protocol):
         ...
 
     async def tokens(self) -> list[Token]:
-        """All of them, the oldest first."""
+        """All of them, by (created_at, id)."""
         ...
 
     async def revoke_token(self, id_: str, now: int) -> bool:
@@ -109,19 +120,15 @@ class AccountStore(Protocol):
         ...
 
     async def session(self, digest: bytes) -> Session | None:
-        """By its digest, also if it has expired."""
+        """By its digest; one that has expired or was ended with its user's others may still be there."""
         ...
 
     async def end_session(self, digest: bytes) -> None:
         """It is worth nothing any more; nothing happens where there is none."""
         ...
 
-    async def end_sessions(self, user: str) -> None:
-        """All logins of a user."""
-        ...
-
     async def purge_sessions(self, now: int) -> None:
-        """Forget those that expired before."""
+        """Forget those that have expired by then; nothing to do where the database does it by itself."""
         ...
 
     async def close(self) -> None:

@@ -1,0 +1,1 @@
+"""The order gateway: accounts, orders and the log."""
