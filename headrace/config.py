@@ -1,8 +1,7 @@
 """The configuration file: frozen data, decoded strictly.
 
-Each room has its own section and explains it (`ingest.settings`, `parser.settings`, `storage.settings`,
-`web.settings`); here they are put together. Decoding is the validation: what is wrong is said with the
-file, the key and what would be right.
+Each room has its own sections and explains them in its `settings.py`; here they are put together.
+Decoding is the validation: what is wrong is said with the file, the key and what would be right.
 """
 
 import re
@@ -14,6 +13,8 @@ import msgspec
 
 from headrace.errors import ConfigError
 from ingest.settings import IngestSettings, JournalSettings
+from mes.settings import MesSettings
+from orders.settings import AccountSettings, LogSettings, OrderSettings
 from parser.settings import RecordSettings, Rules
 from storage.settings import StorageSettings
 from web.settings import HttpSettings
@@ -29,6 +30,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     journal: JournalSettings = JournalSettings()
     storage: StorageSettings = StorageSettings()
     http: HttpSettings = HttpSettings()
+    accounts: AccountSettings = AccountSettings()
+    orders: OrderSettings = OrderSettings()
+    log: LogSettings = LogSettings()
+    mes: MesSettings = MesSettings()
 
     @property
     def rules(self) -> Rules:
