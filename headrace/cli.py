@@ -3,56 +3,26 @@
 import asyncio
 import shutil
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
 
 import click
 import uvloop
 
 from benchmarks.command import bench
+from headrace import accounts
 from headrace import demo as demo_
 from headrace import quarantine as quarantine_
 from headrace import reconcile as reconcile_
 from headrace import tail as tail_
+from headrace.calling import config_option, reporting_errors
 from headrace.config import DEFAULT_FILE, Config, load_config
 from headrace.errors import ConfigError, FailedError
 from headrace.logs import LogFormat, configure_logs
 from headrace.serve import StartOptions, run_server, until_told
-from ingest.errors import IngestError
 from simulator.command import simulate
-from storage.errors import StorageError
 from storage.factory import described, open_quarantine, open_writer
 from storage.sqlite.backup import backup
-
-P = ParamSpec("P")
-
-
-def _reporting_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn what went wrong into one line and an exit status."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except (ConfigError, IngestError, StorageError) as error:
-            click.echo(f"headrace: {error}", err=True)
-            sys.exit(2)
-        except FailedError as error:
-            click.echo(f"headrace: {error}", err=True)
-            sys.exit(1)
-
-    return run
-
-
-_config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    help="Configuration file; without it config.toml, or the defaults where there is none.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,10 +33,12 @@ def main() -> None:
 
 main.add_command(simulate)
 main.add_command(bench)
+main.add_command(accounts.user)
+main.add_command(accounts.token)
 
 
 @main.command()
-@_config_option
+@config_option
 @click.option("--adopt-node", is_flag=True, help="Take the node id over from a journal that is lost.")
 @click.option("--accept-clock", is_flag=True, help="The clock is right, although it seems to have jumped.")
 @click.option(
@@ -76,7 +48,7 @@ main.add_command(bench)
     show_default=True,
     help="How to log to standard error; auto is text on a terminal and JSON elsewhere.",
 )
-@_reporting_errors
+@reporting_errors
 def serve(config_path: Path | None, adopt_node: bool, accept_clock: bool, log_format: LogFormat) -> None:  # noqa: FBT001  # click passes flags so
     """Listen for machines, store what they send, and serve the pages."""
     configure_logs(log_format)
@@ -95,7 +67,7 @@ async def _serve(config: Config, options: StartOptions) -> None:
 
 @main.command()
 @click.option("--machines", type=click.IntRange(1, 1000), default=20, show_default=True)
-@_reporting_errors
+@reporting_errors
 def demo(machines: int) -> None:
     """Server, simulated machines and pages, on the embedded database in data/demo."""
     configure_logs("console")
@@ -103,8 +75,8 @@ def demo(machines: int) -> None:
 
 
 @main.command("check-config")
-@_config_option
-@_reporting_errors
+@config_option
+@reporting_errors
 def check_config(config_path: Path | None) -> None:
     """Say whether the configuration can be used, and what is wrong with it."""
     config = load_config(config_path)
@@ -135,11 +107,11 @@ def _warnings(config: Config) -> list[str]:
 
 
 @main.command()
-@_config_option
+@config_option
 @click.option("--device", help="Only this machine.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--url", help="The server's pages, if they are not where the configuration says.")
-@_reporting_errors
+@reporting_errors
 def tail(config_path: Path | None, device: str | None, as_json: bool, url: str | None) -> None:  # noqa: FBT001  # click passes flags so
     """Show records as they arrive, until Ctrl-C."""
     http = load_config(config_path).http
@@ -156,9 +128,9 @@ def quarantine() -> None:
 
 
 @quarantine.command("list")
-@_config_option
+@config_option
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
-@_reporting_errors
+@reporting_errors
 def quarantine_list(config_path: Path | None, limit: int) -> None:
     """Show the records that a replay would judge again, the oldest first."""
     waiting = open_quarantine(load_config(config_path).storage)
@@ -172,8 +144,8 @@ def quarantine_list(config_path: Path | None, limit: int) -> None:
 
 
 @quarantine.command("replay")
-@_config_option
-@_reporting_errors
+@config_option
+@reporting_errors
 def quarantine_replay(config_path: Path | None) -> None:
     """Judge rejects by the present configuration; those that are good now move to the readings."""
     config = load_config(config_path)
@@ -182,8 +154,8 @@ def quarantine_replay(config_path: Path | None) -> None:
 
 
 @main.command()
-@_config_option
-@_reporting_errors
+@config_option
+@reporting_errors
 def reconcile(config_path: Path | None) -> None:
     """Count the rows of the tables against the ledger; exit status 1 if something is missing."""
     result = reconcile_.run(load_config(config_path))
@@ -200,8 +172,8 @@ def db() -> None:
 
 
 @db.command("init")
-@_config_option
-@_reporting_errors
+@config_option
+@reporting_errors
 def db_init(config_path: Path | None) -> None:
     """Make the tables where there are none; doing it twice changes nothing."""
     config = load_config(config_path)
@@ -210,9 +182,9 @@ def db_init(config_path: Path | None) -> None:
 
 
 @db.command("backup")
-@_config_option
+@config_option
 @click.argument("target", type=click.Path(path_type=Path))
-@_reporting_errors
+@reporting_errors
 def db_backup(config_path: Path | None, target: Path) -> None:
     """Copy the database to TARGET while the server writes to it."""
     config = load_config(config_path)
@@ -226,10 +198,10 @@ def db_backup(config_path: Path | None, target: Path) -> None:
 
 
 @db.command("copy")
-@_config_option
+@config_option
 @click.option("--from", "source", required=True, metavar="BACKEND", help="Where the rows are: sqlite.")
 @click.option("--to", "target", required=True, metavar="BACKEND", help="Where they go: cassandra.")
-@_reporting_errors
+@reporting_errors
 def db_copy(config_path: Path | None, source: str, target: str) -> None:
     """Copy everything to another database, on which the server goes on afterwards.
 
