@@ -1,13 +1,16 @@
 """Asking a cluster on the loop: every call waits, none blocks it.
 
 The driver has a thread of its own for its sockets; answers are handed to the loop from there. A deadline
-runs from the moment a call is made, and every answer comes in pages.
+runs from the moment a call is made, and every answer comes in pages. The cluster is opened once for all
+callers: one that gives up waiting for it leaves the opening to those who come later.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final, TypeVar
+
+from cassandra.query import BatchStatement, BatchType
 
 from storage.cassandra.connect import Connected, meaning
 from storage.errors import StoreSlowError
@@ -32,8 +35,7 @@ class Asker:
         self._settings = settings
         self._prepare = prepare
         self._deadline_s = deadline_s
-        self._connected: Connected | None = None
-        self._connecting = asyncio.Lock()
+        self._opening: asyncio.Future[Connected] | None = None
         self._questions = asyncio.Semaphore(_QUESTIONS)
 
     async def within(self, answer: Coroutine[Any, Any, T]) -> T:
@@ -46,28 +48,47 @@ class Asker:
 
     async def ask(self, cql: str, *values: object) -> list[tuple[Any, ...]]:
         """All rows of a statement, page by page."""
+        connected = await self._ready(cql)
+        statement = connected.bound(cql, *values)
+        statement.fetch_size = _PAGE_ROWS
+        return await self._send(connected, statement)
+
+    async def write_together(self, cql: str, rows: Iterable[Sequence[object]]) -> None:
+        """The statement once with each of these values, in one batch; all of one partition, or it is slow."""
+        connected = await self._ready(cql)
+        batch = BatchStatement(BatchType.UNLOGGED)
+        for values in rows:
+            batch.add(connected.bound(cql, *values))
+        await self._send(connected, batch)
+
+    async def connect(self) -> Connected:
+        """The session, opened once."""
+        if self._opening is None or _has_failed(self._opening):
+            self._opening = asyncio.ensure_future(asyncio.to_thread(self._open))
+        return await asyncio.shield(self._opening)
+
+    async def close(self) -> None:
+        """Let go of the cluster."""
+        opening, self._opening = self._opening, None
+        if opening is None:
+            return
+        if not opening.done():
+            await asyncio.wait([opening])
+        if not _has_failed(opening):
+            await asyncio.to_thread(opening.result().close)
+
+    async def _ready(self, cql: str) -> Connected:
         connected = await self.connect()
         if not connected.is_prepared(cql):
             await asyncio.to_thread(connected.prepared, cql)
-        statement = connected.bound(cql, *values)
-        statement.fetch_size = _PAGE_ROWS
+        return connected
+
+    async def _send(self, connected: Connected, statement: Any) -> list[tuple[Any, ...]]:
         async with self._questions:
             try:
                 return await _answer(connected, statement)
             except Exception as error:
                 raise meaning(self._settings, error) from error
-
-    async def connect(self) -> Connected:
-        """The session, opened once."""
-        async with self._connecting:
-            if self._connected is None:
-                self._connected = await asyncio.to_thread(self._open)
-        return self._connected
-
-    async def close(self) -> None:
-        """Let go of the cluster."""
-        if self._connected is not None:
-            await asyncio.to_thread(self._connected.close)
 
     def _open(self) -> Connected:
         connected = Connected(self._settings)
@@ -79,7 +100,11 @@ class Asker:
         return connected
 
 
-async def all_of(asked: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+def _has_failed(opening: "asyncio.Future[Connected]") -> bool:
+    return opening.done() and (opening.cancelled() or opening.exception() is not None)
+
+
+async def all_of(asked: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """All answers, in the order of the questions."""
     return [answer async for answer in in_order(asked)]
 
