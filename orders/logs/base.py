@@ -27,6 +27,8 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
     """One row; the columns of the table have the same names."""
 
     id: UUID
+    """Of one version in all rows: databases sort each version apart."""
+
     timestamp: int
     """Milliseconds since 1970 UTC."""
 
@@ -81,7 +83,7 @@ class LogPage(msgspec.Struct, frozen=True):
     rows: list[LogRow]
     next: LogPlace | None
     """Where to go on; None when there is nothing more. A page may have few rows, or none, and yet go on:
-    a search looks at a bounded number of rows for one page."""
+    a search looks at a bounded number of rows of the level for one page."""
 
 
 class LogStore(Protocol):

@@ -1,0 +1,1 @@
+"""The log: what every store must do, and a handler that nobody waits for."""
