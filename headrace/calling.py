@@ -1,4 +1,4 @@
-"""What every command shares: the option for the configuration, and how errors become an exit status."""
+"""What every command shares: its options, and how errors become an exit status."""
 
 import sys
 from collections.abc import Callable
@@ -20,6 +20,14 @@ config_option = click.option(
     "config_path",
     type=click.Path(path_type=Path),
     help="Configuration file; without it config.toml, or the defaults where there is none.",
+)
+
+log_option = click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    default="auto",
+    show_default=True,
+    help="How to log to standard error; auto is text on a terminal and JSON elsewhere.",
 )
 
 

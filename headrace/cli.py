@@ -1,6 +1,7 @@
 """The command line. Exit status 0: good, 1: it failed, 2: the call or the configuration was wrong."""
 
 import asyncio
+import os
 import shutil
 import sys
 from datetime import UTC, datetime
@@ -12,10 +13,11 @@ import uvloop
 from benchmarks.command import bench
 from headrace import accounts
 from headrace import demo as demo_
+from headrace import mes as mes_
 from headrace import quarantine as quarantine_
 from headrace import reconcile as reconcile_
 from headrace import tail as tail_
-from headrace.calling import config_option, reporting_errors
+from headrace.calling import config_option, log_option, reporting_errors
 from headrace.config import DEFAULT_FILE, Config, load_config
 from headrace.errors import ConfigError, FailedError
 from headrace.logs import LogFormat, configure_logs
@@ -41,13 +43,7 @@ main.add_command(accounts.token)
 @config_option
 @click.option("--adopt-node", is_flag=True, help="Take the node id over from a journal that is lost.")
 @click.option("--accept-clock", is_flag=True, help="The clock is right, although it seems to have jumped.")
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "json", "console"]),
-    default="auto",
-    show_default=True,
-    help="How to log to standard error; auto is text on a terminal and JSON elsewhere.",
-)
+@log_option
 @reporting_errors
 def serve(config_path: Path | None, adopt_node: bool, accept_clock: bool, log_format: LogFormat) -> None:  # noqa: FBT001  # click passes flags so
     """Listen for machines, store what they send, and serve the pages."""
@@ -61,6 +57,23 @@ async def _serve(config: Config, options: StartOptions) -> None:
         if running.ack_port is not None:
             click.echo(f"acknowledged: {running.host}:{running.ack_port}")
         click.echo(f"pages: {running.url}")
+        sys.stdout.flush()
+        await until_told()
+
+
+@main.command()
+@config_option
+@log_option
+@reporting_errors
+def mes(config_path: Path | None, log_format: LogFormat) -> None:
+    """Serve the supplier's MES: take orders, and keep the production queue."""
+    configure_logs(log_format)
+    uvloop.run(_mes(load_config(config_path), mes_.read_token(os.environ)))
+
+
+async def _mes(config: Config, token: str) -> None:
+    async with mes_.run_mes(config.mes, token) as url:
+        click.echo(f"mes: {url}")
         sys.stdout.flush()
         await until_told()
 
