@@ -1,0 +1,1 @@
+"""The gateway's book of orders, on each store."""
