@@ -48,7 +48,8 @@ main.add_command(accounts.token)
 def serve(config_path: Path | None, adopt_node: bool, accept_clock: bool, log_format: LogFormat) -> None:  # noqa: FBT001  # click passes flags so
     """Listen for machines, store what they send, and serve the pages."""
     configure_logs(log_format)
-    uvloop.run(_serve(load_config(config_path), StartOptions(adopt_node, accept_clock)))
+    options = StartOptions(adopt_node, accept_clock, os.environ.get(mes_.TOKEN, ""))
+    uvloop.run(_serve(load_config(config_path), options))
 
 
 async def _serve(config: Config, options: StartOptions) -> None:
@@ -114,8 +115,11 @@ def _warnings(config: Config) -> list[str]:
         )
     if config.ingest.host in ("0.0.0.0", "::") and not config.ingest.allow:  # noqa: S104  # it warns of it
         found.append("[ingest] host: everybody can send; [ingest] allow limits it to some networks")
-    if config.http.host not in ("127.0.0.1", "::1", "localhost"):
-        found.append("[http] host: everybody who reaches it can read the pages; they have no login")
+    if config.http.host not in ("127.0.0.1", "::1", "localhost") and not config.http.https:
+        found.append(
+            "[http] host: passwords and tokens cross the network as they are; put a proxy with TLS in front,"
+            " and set [http] https"
+        )
     return found
 
 

@@ -1,27 +1,40 @@
-"""`headrace demo`: server, simulated machines and pages at one call, on the embedded database."""
+"""`headrace demo`: server, simulated machines, supplier and pages at one call, on the embedded database.
+
+There is no login, so it listens on loopback only, and says so.
+"""
 
 import asyncio
+import secrets
+from typing import Final
 
 import click
 import msgspec
 
 from headrace.config import Config
 from headrace.errors import ConfigError, FailedError
+from headrace.mes import run_mes
 from headrace.serve import Running, StartOptions, run_server, until_told
 from simulator.run import SimulateOptions, simulate
 
-_FOLDER = "data/demo"
+_FOLDER: Final = "data/demo"
+_PIECE_S: Final = 0.5
+"""The supplier of the demo takes so long for a piece."""
 
 
 def demo_config() -> Config:
     """The defaults, with data in a folder of the demo's own."""
     config = Config()
-    return msgspec.structs.replace(
+    replace = msgspec.structs.replace
+    return replace(
         config,
-        journal=msgspec.structs.replace(config.journal, path=f"{_FOLDER}/journal"),
-        storage=msgspec.structs.replace(
+        http=replace(config.http, login=False),
+        orders=replace(config.orders, path=f"{_FOLDER}/orders.db"),
+        log=replace(config.log, path=f"{_FOLDER}/log.db"),
+        mes=replace(config.mes, path=f"{_FOLDER}/mes.db", port=0, piece_s=_PIECE_S),
+        journal=replace(config.journal, path=f"{_FOLDER}/journal"),
+        storage=replace(
             config.storage,
-            sqlite=msgspec.structs.replace(config.storage.sqlite, path=f"{_FOLDER}/headrace.db"),
+            sqlite=replace(config.storage.sqlite, path=f"{_FOLDER}/headrace.db"),
         ),
     )
 
@@ -47,7 +60,14 @@ async def run_demo(machines: int) -> None:
 
 
 async def _run(config: Config, machines: int) -> None:
-    async with run_server(config, StartOptions()) as running:
+    token = secrets.token_hex(32)
+    async with run_mes(config.mes, token) as mes_url:
+        orders = msgspec.structs.replace(config.orders, mes_url=mes_url)
+        await _run_server(msgspec.structs.replace(config, orders=orders), token, machines)
+
+
+async def _run_server(config: Config, token: str, machines: int) -> None:
+    async with run_server(config, StartOptions(mes_token=token)) as running:
         options = SimulateOptions(host=running.host, port=running.port, devices=machines, rate=2.0)
         simulation = asyncio.create_task(simulate(options, console=None))
         _greet(running, machines)
@@ -64,4 +84,6 @@ async def _run(config: Config, machines: int) -> None:
 def _greet(running: Running, machines: int) -> None:
     click.echo(f"{machines} simulated machines are sending to {running.host}:{running.port}.")
     click.echo(f"Look at them:  {running.url}")
+    click.echo(f"Order something from the simulated supplier:  {running.url}/order")
+    click.echo("There is no login: whoever is on this machine may do everything. Nobody else can reach it.")
     click.echo("Ctrl-C stops everything. The data stays in data/demo.")

@@ -11,6 +11,7 @@ import structlog
 
 from headrace.config import Config
 from headrace.errors import ConfigError, FailedError
+from headrace.office import run_office
 from ingest.errors import IngestError
 from ingest.journal import Journal
 from ingest.listener import Numbering
@@ -24,6 +25,7 @@ from storage.live import LiveFeed
 from web.app import create_app
 from web.health import Readiness, SinkReport
 from web.server import serve_http
+from web.session import CookieMaker
 
 SINK = "tables"
 """The name of the sink that writes the tables."""
@@ -50,6 +52,8 @@ class StartOptions(NamedTuple):
 
     adopt_node: bool = False
     accept_clock: bool = False
+    mes_token: str = ""
+    """What the supplier's MES knows this gateway by."""
 
 
 @asynccontextmanager
@@ -66,7 +70,7 @@ async def run_server(config: Config, options: StartOptions) -> AsyncIterator[Run
     except (IngestError, StorageError) as error:
         raise ConfigError(str(error)) from error
     try:
-        async with _pages(config, server, feed) as url:
+        async with _pages(config, server, feed, options.mes_token) as url:
             ports = server.listener.ports
             yield Running(config.ingest.host, ports[0], ports[1] if len(ports) > 1 else None, url, server)
             _log.info("stopping")
@@ -125,17 +129,21 @@ def _numbering(journal: Journal, claim: Claim | None) -> Numbering:
 
 
 @asynccontextmanager
-async def _pages(config: Config, server: IngestServer, feed: LiveFeed) -> AsyncIterator[str]:
+async def _pages(config: Config, server: IngestServer, feed: LiveFeed, mes_token: str) -> AsyncIterator[str]:
     store = open_store(config.storage)
-    app = create_app(
-        store=store,
-        feed=feed,
-        registry=server.metrics.registry,
-        readiness=lambda: readiness(server.statistics),
-    )
+    registry = server.metrics.registry
     try:
-        async with serve_http(app, config.http, before_stop=feed.end) as address:
-            yield address.url
+        async with run_office(config, registry, mes_token) as office:
+            app = create_app(
+                store=store,
+                feed=feed,
+                registry=registry,
+                readiness=lambda: readiness(server.statistics),
+                office=office,
+                session_cookie=CookieMaker(config.http.https, config.accounts.session_hours * 3_600),
+            )
+            async with serve_http(app, config.http, before_stop=feed.end) as address:
+                yield address.url
     finally:
         await store.close()
 

@@ -8,6 +8,7 @@ from litestar import Litestar, Response, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 
 from storage.base import ReadingStore
 from storage.live import LiveFeed
@@ -15,16 +16,24 @@ from web.board import Board
 from web.events import events_router
 from web.frame import static_routers
 from web.health import Readiness, health_router
+from web.identity import Identity
+from web.logs import logs_router
+from web.office import Office, Refusals
+from web.orders import orders_router
 from web.pages import answer_page, pages_router
 from web.problems import PROBLEM_HANDLERS, PROBLEM_JSON, AnyRequest, answer_problem
+from web.session import CookieMaker, session_router
 from web.telemetry import telemetry_router
+from web.tracing import traced
 
 MAX_BODY_BYTES: Final = 64 * 1024
 
 _OPENAPI: Final = OpenAPIConfig(
     title="Headrace",
     version="1",
-    description="Telemetry of shop-floor machines: what they sent, and what became of it.",
+    description="Telemetry of shop-floor machines, and orders from the supplier.",
+    components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
+    security=[{"token": []}],
     render_plugins=[JsonRenderPlugin()],  # the usual pages would load scripts from other hosts
 )
 
@@ -35,27 +44,49 @@ def create_app(
     feed: LiveFeed,
     registry: prometheus_client.CollectorRegistry,
     readiness: Callable[[], Readiness],
+    office: Office,
+    session_cookie: CookieMaker,
 ) -> Litestar:
-    """The application over a store and a live feed."""
-    board = Board(feed)
+    """The application over a store, a live feed and the order gateway's parts."""
     api = Router(
         "/api/v1",
-        route_handlers=[telemetry_router(), events_router()],
+        route_handlers=[
+            telemetry_router(),
+            events_router(),
+            session_router(),
+            orders_router(),
+            logs_router(),
+        ],
         exception_handlers=PROBLEM_HANDLERS,
         response_headers={"Cache-Control": "no-store"},
     )
     return Litestar(
         route_handlers=[api, health_router(registry, readiness), pages_router(), *static_routers()],
-        dependencies={
-            "store": Provide(lambda: store, sync_to_thread=False),
-            "board": Provide(lambda: board, sync_to_thread=False),
-            "feed": Provide(lambda: feed, sync_to_thread=False),
-        },
+        dependencies=_given(
+            store=store,
+            board=Board(feed),
+            feed=feed,
+            security=office.security,
+            facade=office.facade,
+            logs=office.logs,
+            session_cookie=session_cookie,
+        ),
+        middleware=[traced(), Identity(office.security).known()],
+        after_exception=[Refusals(office.log).note],
         openapi_config=_OPENAPI,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={Exception: _answer_error},
         logging_config=None,
     )
+
+
+def _given(**parts: object) -> dict[str, Provide]:
+    """What routes can ask for by name."""
+    return {name: Provide(_always(part), sync_to_thread=False) for name, part in parts.items()}
+
+
+def _always(part: object) -> Callable[[], object]:
+    return lambda: part
 
 
 def _answer_error(request: AnyRequest, error: Exception) -> Response[bytes] | Response[str]:

@@ -1,5 +1,7 @@
-"""How large answers go out: in pieces, so that what waits for a slow reader is handed over bit by bit.
+"""Bodies: what a request's has to be, and how large answers go out.
 
+The framework converts what comes leniently, "40" to 40; whoever wrote that meant something else, so it is
+refused. Large answers go out in pieces, so that what waits for a slow reader is handed over bit by bit.
 The server's deadline for a reader that takes nothing (`web.deadlines`) then holds for each piece, not for
 all of it: slow networks are served, dead ones closed.
 """
@@ -7,10 +9,26 @@ all of it: slow networks are served, dead ones closed.
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
+import msgspec
 from litestar import Response
 from litestar.response import Stream
 
+from web.problems import AnyRequest, ParameterError
+
 _PIECE_BYTES: Final = 64 * 1024
+
+
+async def check_types(request: AnyRequest, kind: type[msgspec.Struct]) -> None:
+    """See that each value in the body has the type that it should have.
+
+    Raises:
+        ParameterError: one has not; it is named.
+    """
+    try:
+        msgspec.json.decode(await request.body(), type=kind)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$.")
+        raise ParameterError(path.rstrip("`") or "body", text) from error
 
 
 def answer_bytes(body: bytes, media_type: str, headers: Mapping[str, str]) -> Response[bytes]:

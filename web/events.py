@@ -18,9 +18,11 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 from litestar.response import Stream
 
+from orders.permissions import Permission
 from parser.parsed import ParsedBlock
 from storage.live import LiveFeed
 from web.board import Board
+from web.identity import needs
 from web.parameters import DeviceQuery
 from web.slots import Slots
 from web.views import ReadingView, view_rows
@@ -81,7 +83,7 @@ def events_router() -> Router:
         """Events `records` with a `StreamFrame`."""
         return _stream("records", stream_frames(feed, device, share))
 
-    return Router("/", route_handlers=[live, stream], tags=["Live"])
+    return Router("/", route_handlers=[live, stream], guards=needs(Permission.TELEMETRY_READ), tags=["Live"])
 
 
 async def stream_frames(feed: LiveFeed, device_id: str | None, share: Share) -> AsyncIterator[bytes]:

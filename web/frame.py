@@ -18,6 +18,9 @@ from litestar import Response, Router
 from litestar.datastructures import CacheControlHeader
 from litestar.static_files import create_static_files_router
 
+from orders.accounts.principal import Principal
+from orders.permissions import Permission
+
 _HERE: Final = Path(__file__).parent
 _STATIC: Final = _HERE / "static"
 
@@ -27,9 +30,18 @@ class Place(NamedTuple):
 
     path: str
     title: str
+    permission: Permission
+    """Who has it sees the entry."""
 
 
-PLACES: Final = (Place("/", "Machines"), Place("/connections", "Connections"))
+PLACES: Final = (
+    Place("/", "Machines", Permission.TELEMETRY_READ),
+    Place("/connections", "Connections", Permission.TELEMETRY_READ),
+    Place("/order", "Order", Permission.ORDERS_SUBMIT),
+    Place("/orders", "Orders", Permission.ORDERS_SUBMIT),
+    Place("/queue", "Queue", Permission.ORDERS_READ_ALL),
+    Place("/logs", "Log", Permission.LOGS_READ),
+)
 
 
 def _digest(folder: Path) -> str:
@@ -57,14 +69,22 @@ _templates: Final = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals |= {"static": _STATIC_PATH, "charts": _CHARTS_PATH, "places": PLACES}
+_templates.globals |= {"static": _STATIC_PATH, "charts": _CHARTS_PATH}
 _templates.filters["segment"] = lambda name: quote(name, safe="")
 
 
-def render(template: str, *, here: str, status: HTTPStatus = HTTPStatus.OK, **values: str) -> Response[str]:
-    """A page; `here` is the path of the navigation's entry that it belongs to."""
-    text = _templates.get_template(template).render(here=here, **values)
-    headers = {"Cache-Control": "no-cache"}
+def render(
+    template: str,
+    *,
+    here: str,
+    principal: Principal | None,
+    status: HTTPStatus = HTTPStatus.OK,
+    **values: object,
+) -> Response[str]:
+    """A page for who asks; `here` is the path of the navigation's entry that it belongs to."""
+    places = [place for place in PLACES if principal is not None and principal.may(place.permission)]
+    text = _templates.get_template(template).render(here=here, places=places, principal=principal, **values)
+    headers = {"Cache-Control": "no-store"}
     return Response(text, status_code=status, media_type="text/html", headers=headers)
 
 

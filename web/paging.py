@@ -9,9 +9,12 @@ import binascii
 from collections.abc import Mapping
 from typing import Final, TypeVar
 from urllib.parse import urlencode
+from uuid import UUID
 
 import msgspec
 
+from orders.book.base import OrderPlace
+from orders.logs.base import LogPlace
 from storage.base import Position
 from web.problems import AnyRequest, ParameterError
 
@@ -35,8 +38,18 @@ class _Number(msgspec.Struct, frozen=True, array_like=True, tag="n"):
     before: int
 
 
-_AnyCursor = _Device | _Reading | _Number
-_Place = TypeVar("_Place", _Device, _Reading, _Number)
+class _Order(msgspec.Struct, frozen=True, array_like=True, tag="o"):
+    received_at: int
+    id: str
+
+
+class _Log(msgspec.Struct, frozen=True, array_like=True, tag="l"):
+    timestamp: int
+    id: UUID
+
+
+_AnyCursor = _Device | _Reading | _Number | _Order | _Log
+_Place = TypeVar("_Place", _Device, _Reading, _Number, _Order, _Log)
 _decoder: Final = msgspec.msgpack.Decoder(_AnyCursor)
 
 
@@ -62,6 +75,18 @@ def before_number(cursor: str | None) -> int | None:
     return place.before if place else None
 
 
+def before_order(cursor: str | None) -> OrderPlace | None:
+    """Behind which order a page of orders begins."""
+    place = _decode(cursor, _Order)
+    return OrderPlace(place.received_at, place.id) if place else None
+
+
+def before_log(cursor: str | None) -> LogPlace | None:
+    """Behind which row a page of the log begins."""
+    place = _decode(cursor, _Log)
+    return LogPlace(place.timestamp, place.id) if place else None
+
+
 def device_cursor(device_id: str) -> str:
     """Begin behind this device."""
     return _encode(_Device(device_id))
@@ -75,6 +100,16 @@ def position_cursor(position: Position) -> str:
 def number_cursor(number: int) -> str:
     """Begin below this number."""
     return _encode(_Number(number))
+
+
+def order_cursor(place: OrderPlace) -> str:
+    """Begin behind this order."""
+    return _encode(_Order(place.received_at, place.id))
+
+
+def log_cursor(place: LogPlace) -> str:
+    """Begin behind this row of the log."""
+    return _encode(_Log(place.timestamp, place.id))
 
 
 def next_url(request: AnyRequest, cursor: str | None) -> str | None:

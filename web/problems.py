@@ -4,7 +4,7 @@ A bad request is the client's (4xx), a store that can't be reached is nobody's a
 anything else is ours (500): it is logged with its traceback, and its text stays here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
@@ -37,9 +37,17 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 class ProblemError(Exception):
     """A request that can't be answered, and what to answer instead."""
 
-    def __init__(self, status: HTTPStatus, detail: str, parameter: str | None = None) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        parameter: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.problem = Problem(status.phrase, status, detail, parameter)
+        self.headers = dict(headers or {})
 
 
 class ParameterError(ProblemError):
@@ -72,6 +80,16 @@ class TooManyError(ProblemError):
         super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests of this kind at once; try again")
 
 
+def status_of(error: Exception) -> HTTPStatus:
+    """The status that answers an error."""
+    if isinstance(error, ProblemError):
+        return HTTPStatus(error.problem.status)
+    if isinstance(error, HTTPException):
+        return HTTPStatus(error.status_code)
+    is_away = isinstance(error, StorageError)
+    return HTTPStatus.SERVICE_UNAVAILABLE if is_away else HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 def to_problem(request: AnyRequest, error: Exception) -> Problem:
     """The problem document for any error."""
     if isinstance(error, ProblemError):
@@ -102,9 +120,9 @@ def _invalid(error: ValidationException) -> Problem:
 def answer_problem(request: AnyRequest, error: Exception) -> Response[bytes]:
     """Answer any error with its problem document."""
     problem = to_problem(request, error)
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException | ProblemError) else {}
     if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = "2"
+        headers.setdefault("Retry-After", "2")
     return Response(
         msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers
     )

@@ -1,8 +1,10 @@
 """Where the pages and the API are served."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
+
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -13,6 +15,22 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9480
     """The port to listen on; 0 takes any free one."""
+
+    login: bool = True
+    """Whether people log in and programs send tokens; without it everybody who reaches the address may do
+    everything, so that is for loopback only."""
+
+    https: bool = False
+    """Whether a proxy in front makes it HTTPS: then the session's cookie is never sent without."""
+
+    def __post_init__(self) -> None:
+        """Refuse an open server that others can reach.
+
+        Raises:
+            ValueError: the message begins with the key.
+        """
+        if not self.login and self.host not in _LOOPBACK:
+            raise ValueError(f"login: can be off on loopback only, and host is {self.host}")
 
 
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):

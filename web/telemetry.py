@@ -12,8 +12,10 @@ import msgspec
 from litestar import Response, Router, get
 from litestar.openapi.datastructures import ResponseSpec
 
+from orders.permissions import Permission
 from storage.base import Position, Reading
 from web.bodies import answer_bytes
+from web.identity import needs
 from web.paging import (
     MAX_READINGS,
     after_device,
@@ -243,6 +245,7 @@ def telemetry_router() -> Router:
             list_connections,
             list_ledger,
         ],
+        guards=needs(Permission.TELEMETRY_READ),
         tags=["Telemetry"],
     )
 

@@ -31,10 +31,10 @@ _SETTINGS: Final = {
     "concurrent_compactors": 1,
     "memtable_allocation_type": "offheap_objects",
 }
-"""Of the node. Cassandra's own 32 and 128 threads are for machines of many cores: on two, which it shares with
-Headrace, so many that are ready to run make each request, and each acknowledgement, wait for the others. With
-rows of a memtable outside the heap the collector has less to do; Cassandra's own `cassandra_latest.yaml` has
-that too."""
+"""Of the node. Cassandra's own 32 and 128 threads are for machines of many cores: on two, which it shares
+with Headrace, so many that are ready to run make each request, and each acknowledgement, wait for the others.
+With rows of a memtable outside the heap the collector has less to do; Cassandra's own `cassandra_latest.yaml`
+has that too."""
 
 _LOOK_S: Final = 1.0
 _LONGEST_REST_S: Final = 30.0

@@ -15,9 +15,11 @@ from parser.settings import Rules
 from storage.base import Cursor
 from storage.live import LiveFeed
 from storage.memory import MemoryReadingStore, MemoryTables, MemoryTableWriter
+from tests.web.counter import Counter
 from web.app import create_app
 from web.health import Readiness
 from web.server import Address, serve_http
+from web.session import CookieMaker
 from web.settings import HttpLimits, HttpSettings
 
 STAMP_MS = 1_721_857_896_590
@@ -63,14 +65,26 @@ class Shop:
         return parsed
 
     @asynccontextmanager
-    async def serve(self, limits: HttpLimits | None = None, port: int = 0) -> AsyncIterator[Address]:
-        """The application over this shop, in a real server, on a free port unless one is given."""
-        app = create_app(
-            store=self.store, feed=self.feed, registry=self.registry, readiness=lambda: self.readiness
-        )
-        settings = HttpSettings(port=port)
-        async with serve_http(app, settings, before_stop=self.feed.end, limits=limits) as address:
-            yield address
+    async def serve(
+        self, limits: HttpLimits | None = None, port: int = 0, *, counter: Counter | None = None
+    ) -> AsyncIterator[Address]:
+        """The application over this shop, in a real server, on a free port unless one is given.
+
+        Without a counter for orders nobody has to log in, and no supplier is there.
+        """
+        counter = counter or Counter(login=False)
+        async with counter.open() as office:
+            app = create_app(
+                store=self.store,
+                feed=self.feed,
+                registry=self.registry,
+                readiness=lambda: self.readiness,
+                office=office,
+                session_cookie=CookieMaker(secure=False, session_s=3_600),
+            )
+            settings = HttpSettings(port=port)
+            async with serve_http(app, settings, before_stop=self.feed.end, limits=limits) as address:
+                yield address
 
 
 def record(device: str, *values: float) -> bytes:

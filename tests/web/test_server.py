@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from tests.web.shop import Shop, record, until
-from web.app import create_app
 from web.server import Address, serve_http
 from web.settings import HttpLimits, HttpSettings
 
@@ -64,10 +63,7 @@ async def test_the_same_port_can_be_taken_again_at_once(shop: Shop) -> None:
     """Old connections don't hold it."""
     async with shop.serve() as address, aiohttp.ClientSession() as client:
         await client.get(f"{address.url}/healthz")
-    app = create_app(
-        store=shop.store, feed=shop.feed, registry=shop.registry, readiness=lambda: shop.readiness
-    )
-    async with serve_http(app, HttpSettings(port=address.port)) as again:
+    async with shop.serve(port=address.port) as again:
         assert again.port == address.port
 
 

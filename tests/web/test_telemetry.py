@@ -270,8 +270,8 @@ async def test_a_mistake_of_ours_is_500_is_logged_and_tells_nothing(shop: Shop) 
         ):
             assert (answer.status, answer.content_type) == (500, "application/problem+json")
             assert "secret" not in await answer.text()
-    (entry,) = logs
-    assert (entry["event"], entry["path"]) == ("request_failed", "/api/v1/devices/%s%n/latest")
+    (entry,) = [entry for entry in logs if entry["event"] == "request_failed"]
+    assert entry["path"] == "/api/v1/devices/%s%n/latest"
     assert isinstance(entry["exc_info"], ZeroDivisionError)
 
 

@@ -4,6 +4,8 @@
 // and a phone in a pocket need not listen. When it was away, the page is told, so that it reads anew what
 // it missed.
 
+import { logIn } from "./ask.js";
+
 const STATES = {
   connecting: "Connecting",
   live: "Connected",
@@ -45,7 +47,9 @@ export function follow(path, page) {
     source.addEventListener("error", () => {
       showLink("lost");
       // The browser tries again by itself only if the server went away, not if it refused.
-      if (source.readyState === EventSource.CLOSED) retry = setTimeout(open, RETRY_MS);
+      if (source.readyState !== EventSource.CLOSED) return;
+      retry = setTimeout(open, RETRY_MS);
+      read("/api/v1/session").catch(() => {}); // it may have been a login that is over
     });
   }
 
@@ -64,6 +68,7 @@ export function follow(path, page) {
 /** Read JSON; throws when there is no good answer. */
 export async function read(path) {
   const answer = await fetch(path, { headers: { Accept: "application/json" } });
+  if (answer.status === 401) logIn();
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.json();
 }

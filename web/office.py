@@ -1,0 +1,78 @@
+"""What the order side of the application works with, and the log of what it refused.
+
+Every request that was refused or failed is a row of the log. A stranger can send any number of those, so
+no more than some hundred a minute are written one by one; the others are counted and said together.
+"""
+
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+from litestar.types import Scope
+
+from orders.accounts.principal import Principal
+from orders.accounts.security import SecurityController
+from orders.facade import AmpFacade
+from orders.logs.base import LogStore
+from orders.speaking import Speaker
+from web.problems import ProblemError, status_of
+
+_MINUTE_S: Final = 60.0
+_IN_A_MINUTE: Final = 600
+
+
+class Office(NamedTuple):
+    """The order gateway's parts."""
+
+    security: SecurityController | None
+    """None: there is no login."""
+
+    facade: AmpFacade
+    logs: LogStore
+    log: Speaker
+    """Where refusals are told."""
+
+
+class Refusals:
+    """Tells the log what was refused, so many a minute."""
+
+    def __init__(self, log: Speaker, now: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._now = now
+        self._since = now()
+        self._told = self._untold = 0
+
+    async def note(self, error: Exception, scope: Scope) -> None:
+        """A request ended with this error."""
+        status = status_of(error)
+        if status == HTTPStatus.NOT_FOUND or not self._may_tell():
+            return
+        principal: Principal | None = scope.get("user")
+        failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        say = self._log.error if failed else self._log.warning
+        say(
+            "Request failed" if failed else "Request was refused",
+            user_id=principal.name if principal else "",
+            method=scope.get("method"),
+            path=scope["path"],
+            status=int(status),
+            reason=_reason(error),
+        )
+
+    def _may_tell(self) -> bool:
+        if self._now() - self._since >= _MINUTE_S:
+            if self._untold:
+                self._log.warning("Refused requests were not written one by one", count=self._untold)
+            self._since = self._now()
+            self._told = self._untold = 0
+        if self._told >= _IN_A_MINUTE:
+            self._untold += 1
+            return False
+        self._told += 1
+        return True
+
+
+def _reason(error: Exception) -> str:
+    """In the words of the answer; what is ours to know stays in the server's own log."""
+    return error.problem.detail if isinstance(error, ProblemError) else type(error).__name__

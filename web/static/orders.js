@@ -1,0 +1,60 @@
+// Orders: what was ordered, how it stands, and taking it back.
+
+import { change, reason } from "./ask.js";
+import { count, timeElement } from "./format.js";
+import { repeat } from "./live.js";
+import { Rows, cell, row } from "./rows.js";
+import { isOpen, product, stateOf } from "./standing.js";
+
+const EVERY_MS = 3_000;
+
+const byId = (id) => document.getElementById(id);
+const orNone = (value) => (value === null ? "–" : count(value));
+
+function cancelButton(order) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Cancel";
+  button.setAttribute("aria-label", `Cancel order ${order.order_id}`);
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    const answer = await change("POST", `/api/v1/orders/${order.id}/cancel`);
+    const outcome = byId("outcome");
+    outcome.hidden = answer.status === 200;
+    outcome.dataset.good = "false";
+    outcome.textContent = reason(answer);
+    await show();
+  });
+  return button;
+}
+
+function orderRow(order) {
+  return row(
+    cell("Order", orNone(order.order_id), "number"),
+    cell("Ordered", timeElement(order.received_at)),
+    cell("By", order.user),
+    cell("Amount", count(order.amount), "number"),
+    cell("What", product(order)),
+    cell("Price", orNone(order.price), "number"),
+    cell("State", stateOf(order)),
+    cell("Place", orNone(order.place), "number"),
+    cell("", isOpen(order) ? cancelButton(order) : ""),
+  );
+}
+
+const rows = new Rows(byId("orders"), byId("older"), orderRow, "orders");
+const whose = byId("whose");
+
+async function show() {
+  byId("empty").hidden = await rows.show(`/api/v1/orders?limit=50${whose?.value ?? ""}`);
+}
+
+whose?.addEventListener("change", () => {
+  rows.grown = false;
+  show();
+});
+
+repeat(EVERY_MS, async () => {
+  // Who reads old ones, or is about to press a button, is not to lose the place.
+  if (!rows.grown && !rows.table.contains(document.activeElement)) await show();
+});
