@@ -130,11 +130,11 @@ def _warnings(config: Config) -> list[str]:
 @click.option("--url", help="The server's pages, if they are not where the configuration says.")
 @reporting_errors
 def tail(config_path: Path | None, device: str | None, as_json: bool, url: str | None) -> None:  # noqa: FBT001  # click passes flags so
-    """Show records as they arrive, until Ctrl-C."""
+    """Show records as they arrive, until Ctrl-C; a token is read from HEADRACE_TOKEN."""
     http = load_config(config_path).http
     target = (url or f"http://{http.host}:{http.port}").rstrip("/")
     try:
-        asyncio.run(tail_.tail(target, device, as_json=as_json))
+        asyncio.run(tail_.tail(target, device, os.environ.get(tail_.TOKEN, ""), as_json=as_json))
     except KeyboardInterrupt:
         click.echo(err=True)
 

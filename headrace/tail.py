@@ -1,8 +1,13 @@
-"""`headrace tail`: records as they arrive, from the event stream of a running server."""
+"""`headrace tail`: records as they arrive, from the event stream of a running server.
+
+Where the server has a login, the token is in `HEADRACE_TOKEN`: a command's arguments can be read by everybody
+on the machine.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from typing import Final
 from urllib.parse import quote
 
 import aiohttp
@@ -13,6 +18,13 @@ from headrace.errors import FailedError
 from parser.settings import VALUES
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=60)
+
+TOKEN: Final = "HEADRACE_TOKEN"  # noqa: S105  # the name of a variable
+
+_REFUSED: Final = {
+    HTTPStatus.UNAUTHORIZED: f"wants a token: make one (headrace token create) and put it into {TOKEN}",
+    HTTPStatus.FORBIDDEN: f"the user of the token in {TOKEN} may not read telemetry (headrace user roles)",
+}
 
 
 class _Frame(msgspec.Struct):
@@ -30,15 +42,21 @@ class _Record(msgspec.Struct):
     voltage_v: float
 
 
-async def tail(url: str, device: str | None, *, as_json: bool) -> None:
+async def tail(url: str, device: str | None, token: str, *, as_json: bool) -> None:
     """Print records until interrupted or the server ends.
 
     Raises:
         FailedError: there is no server there, or it refuses.
     """
     target = f"{url}/api/v1/stream" + (f"?device={quote(device, safe='')}" if device else "")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session, session.get(target) as answer:
+        async with (
+            aiohttp.ClientSession(timeout=_TIMEOUT, headers=headers) as session,
+            session.get(target) as answer,
+        ):
+            if answer.status in _REFUSED:
+                raise FailedError(f"{url}: {_REFUSED[HTTPStatus(answer.status)]}")
             if answer.status != HTTPStatus.OK:
                 raise FailedError(f"{url}: answered {answer.status} {answer.reason}")
             if not as_json:

@@ -23,6 +23,9 @@ from tests.faults.waiting import wait_until
 COMMAND: Final = Path(sys.executable).with_name("headrace")
 MIB: Final = 1 << 20
 
+_OFFICE: Final = ("accounts", "orders", "log", "mes")
+"""Sections with a file of their own."""
+
 Settings = Mapping[str, Mapping[str, object]]
 """Sections of the configuration, each with its keys; dots in a section's name are TOML's."""
 
@@ -64,7 +67,8 @@ class Server:
             "ingest": {"port": 0, "ack_port": 0},
             "journal": {"path": str(self.folder / "journal")},
             "storage.sqlite": {"path": str(self.folder / "tables.db")},
-            "http": {"port": 0},
+            "http": {"port": 0, "login": False},
+            **{section: {"path": str(self.folder / f"{section}.db")} for section in _OFFICE},
         }
         for section, keys in settings.items():
             sections.setdefault(section, {}).update(keys)
