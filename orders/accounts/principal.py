@@ -13,7 +13,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """A caller."""
 
     user_id: int
-    """The user's; 0 on a server without logins."""
+    """The user's; 1 on a server without logins, where everybody is one."""
 
     name: str
     roles: tuple[str, ...]
@@ -46,5 +46,5 @@ def principal_of(user: User, via: Literal["session", "token"], csrf: str | None 
 def open_principal() -> Principal:
     """Whoever calls a server without logins: everything is allowed."""
     return Principal(
-        user_id=0, name=NOBODY_IN_PARTICULAR, roles=(), permissions=frozenset(Permission), via="open"
+        user_id=1, name=NOBODY_IN_PARTICULAR, roles=(), permissions=frozenset(Permission), via="open"
     )

@@ -176,7 +176,7 @@ async def test_refusals_that_cost_nothing_do_not_fill_the_log(gateway: Gateway, 
 def test_a_server_without_logins_lets_everybody_do_everything() -> None:
     """As a user whom nobody else can be."""
     caller = open_principal()
-    assert (caller.user_id, caller.name, caller.via, caller.csrf) == (0, "everybody", "open", None)
+    assert (caller.user_id, caller.name, caller.via, caller.csrf) == (1, "everybody", "open", None)
     assert all(caller.may(permission) for permission in Permission)
 
 
