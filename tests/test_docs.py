@@ -8,9 +8,11 @@ from typing import get_args
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from headrace.config import Config
 from ingest.metrics import IngestMetrics
+from orders.logs.metrics import LogMetrics
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -81,7 +83,8 @@ def test_operators_read_of_no_key_that_there_is_not() -> None:
 
 def test_every_metric_is_explained_with_its_labels() -> None:
     """By the name under which Prometheus sees it; and no other is."""
-    instruments = [value for value in vars(IngestMetrics()).values() if hasattr(value, "_labelnames")]
+    known = [*vars(IngestMetrics()).values(), *vars(LogMetrics(CollectorRegistry())).values()]
+    instruments = [value for value in known if hasattr(value, "_labelnames")]
     real = {
         (instrument._name + ("_total" if instrument._type == "counter" else ""), instrument._labelnames)
         for instrument in instruments

@@ -17,7 +17,7 @@ from storage.settings import CassandraSettings
 from tests.orders.logs.building import HOUR_MS, NOON, row
 
 PAGE = (Path(__file__).parents[3] / "docs" / "tables.md").read_text(encoding="utf-8")
-DOC = PAGE.partition("## The log of the order gateway\n")[2]
+DOC = PAGE.partition("## The log of the order gateway\n")[2].partition("\n## ")[0]
 DESCRIBED = re.findall(r"^\| `(\w+)` \|([^|]*)\|([^|]*)\|", DOC, re.MULTILINE)
 
 
