@@ -11,7 +11,7 @@ import click
 import uvloop
 
 from benchmarks.command import bench
-from headrace import accounts
+from headrace import accounts, databases
 from headrace import demo as demo_
 from headrace import mes as mes_
 from headrace import quarantine as quarantine_
@@ -200,17 +200,25 @@ def db_init(config_path: Path | None) -> None:
 
 @db.command("backup")
 @config_option
+@click.option(
+    "--what",
+    type=click.Choice(databases.NAMES),
+    default="tables",
+    show_default=True,
+    help="Which database.",
+)
 @click.argument("target", type=click.Path(path_type=Path))
 @reporting_errors
-def db_backup(config_path: Path | None, target: Path) -> None:
-    """Copy the database to TARGET while the server writes to it."""
+def db_backup(config_path: Path | None, what: str, target: Path) -> None:
+    """Copy a database to TARGET while the server writes to it."""
     config = load_config(config_path)
-    if config.storage.backend != "sqlite":
+    file = databases.files(config)[what]
+    if config.storage.backend != "sqlite" and what != databases.SUPPLIERS:
         raise ConfigError(
             "[storage] backend: only the embedded database is backed up so; for a cluster, take a snapshot of"
             " each node (nodetool snapshot, see docs/operations.md)"
         )
-    backup(Path(config.storage.sqlite.path), target)
+    backup(file.path, target, tables=file.tables)
     click.echo(f"{target}: written and checked")
 
 

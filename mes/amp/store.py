@@ -69,7 +69,7 @@ _STATEMENTS: Final = (
         FROM queue JOIN orders ON orders.order_id = queue.order_id""",
 )
 
-_TABLES: Final = Tables(int.from_bytes(b"Hmes"), 1, _STATEMENTS, "mes.path")
+TABLES: Final = Tables(int.from_bytes(b"Hmes"), 1, _STATEMENTS, "mes.path")
 
 _ADD_ORDER: Final = """INSERT INTO orders (user_id, product_id, amount, price, received_at)
     VALUES (?,?,?,?,?) RETURNING order_id"""
@@ -97,7 +97,7 @@ class AmpStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(path, _TABLES)
+        self._database = Database(path, TABLES)
 
     async def open(self) -> None:
         """Open the file, made with its tables where there is none, instead of at the first call."""

@@ -1,7 +1,7 @@
 """The book in a cluster: an order is one partition, and who writes first is decided by compare-and-set.
 
-Lists need rows of their own: by customer and month, by month for all (under the empty name, which no customer
-has), and those that are undecided. They are written before the order and point to it, so a crash between
+Lists need rows of their own: by customer and month, by month for all (under a name that no customer can
+have), and those that are undecided. They are written before the order and point to it, so a crash between
 leaves a pointer to nothing, which reading skips, and never an order that no list has.
 """
 
@@ -39,7 +39,7 @@ PART: Final = Part(
     },
 )
 
-_EVERYBODY: Final = ""
+_EVERYBODY: Final = "*"
 _SHARD: Final = 0
 _NEWEST: Final = OrderPlace((1 << 53) - 1, "")
 

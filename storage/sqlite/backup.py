@@ -14,12 +14,19 @@ import apsw
 
 from storage.errors import StorageError, StoreUnavailableError
 from storage.sqlite.connect import open_for_reading, transaction, translated
+from storage.sqlite.schema import READINGS, Tables
 
 _STEP_PAGES: Final = 2_048
 
 
-def backup(source: Path, target: Path, progress: Callable[[int, int], None] | None = None) -> None:
-    """Copy the database to `target`, which is replaced only by a copy that is whole and checked.
+def backup(
+    source: Path,
+    target: Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    tables: Tables = READINGS,
+) -> None:
+    """Copy the database with these tables to `target`, which only a whole and checked copy replaces.
 
     `progress` is told pages done and pages in all, after each step.
 
@@ -31,14 +38,14 @@ def backup(source: Path, target: Path, progress: Callable[[int, int], None] | No
         raise StorageError(f"{target}: is the database itself; name another file for the copy")
     part = target.with_name(target.name + ".part")
     try:
-        _copy(source, part, progress or _ignore)
+        _copy(source, part, tables, progress or _ignore)
         _put_in_place(part, target)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _copy(source: Path, part: Path, progress: Callable[[int, int], None]) -> None:
-    origin = open_for_reading(source)
+def _copy(source: Path, part: Path, tables: Tables, progress: Callable[[int, int], None]) -> None:
+    origin = open_for_reading(source, tables)
     try:
         with transaction(origin, source, "BEGIN"), translated(part):
             copy = _create(part)
@@ -58,7 +65,7 @@ def _create(part: Path) -> apsw.Connection:
 
 
 def _copy_pages(origin: apsw.Connection, copy: apsw.Connection, progress: Callable[[int, int], None]) -> None:
-    origin.execute("SELECT count(*) FROM nodes").fetchall()  # takes the snapshot that the steps share
+    origin.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # takes the snapshot that the steps share
     with copy.backup("main", origin, "main") as steps:
         while not steps.done:
             steps.step(_STEP_PAGES)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from headrace.config import load_config
 from ingest.metrics import IngestMetrics
+from orders.logs.metrics import LogMetrics
 from tests.deploy.files import DEPLOY, ROOT, compose, passes
 
 PROMTOOL = "apt-get install prometheus"
@@ -84,7 +86,8 @@ GRAPHS = [panel for panel in PANELS if panel.type != "row"]
 
 def series() -> Iterator[str]:
     """The names under which Prometheus sees our metrics."""
-    for instrument in vars(IngestMetrics()).values():
+    log = LogMetrics(CollectorRegistry())
+    for instrument in [*vars(IngestMetrics()).values(), *vars(log).values()]:
         kind = getattr(instrument, "_type", None)
         if kind == "histogram":
             yield from (f"{instrument._name}_{part}" for part in ("bucket", "sum", "count"))
