@@ -23,6 +23,7 @@ keys = st.sampled_from("abcdef")
 users = st.sampled_from([("Factory_model_customer", 1), ("Other_customer", 2)])
 times = st.integers(NOW_MS, NOW_MS + 5)
 states = st.sampled_from(list(OrderState))
+fates = st.tuples(states, st.none() | st.integers(1, 1 << 40), times)
 
 
 class Books(RuleBasedStateMachine):
