@@ -58,9 +58,12 @@ class Database:
         return answer
 
     async def close(self) -> None:
-        """Make the changes that wait, and let go of the file."""
-        await self._writer.close()
+        """Make the changes that wait, and let go of the file.
+
+        Who reads can't put the write-ahead log back into the file, so the writer goes last.
+        """
         await self._readers.close()
+        await self._writer.close()
 
 
 class _Writer:
