@@ -28,6 +28,7 @@ from web.amp_bodies import (
     view_entry,
     view_order,
 )
+from web.bodies import whole_bodies
 from web.health import Liveness
 from web.problems import AnyRequest, ParameterError, ProblemError, answer_problem
 
@@ -121,7 +122,7 @@ def create_amp_app(service: AmpService, token: str) -> Litestar:
     return Litestar(
         route_handlers=[api, healthz],
         dependencies={"service": Provide(lambda: service, sync_to_thread=False)},
-        middleware=[follow_trace],
+        middleware=[follow_trace, whole_bodies],
         exception_handlers={Exception: _answer_error},
         response_headers={"Cache-Control": "no-store"},
         openapi_config=None,

@@ -13,10 +13,11 @@ from litestar.openapi.spec import Components, SecurityScheme
 from storage.base import ReadingStore
 from storage.live import LiveFeed
 from web.board import Board
+from web.bodies import JsonRequest, whole_bodies
 from web.events import events_router
 from web.frame import static_routers
 from web.health import Readiness, health_router
-from web.identity import Identity
+from web.identity import COOKIE, Identity
 from web.logs import logs_router
 from web.office import Office, Refusals
 from web.orders import orders_router
@@ -32,8 +33,13 @@ _OPENAPI: Final = OpenAPIConfig(
     title="Headrace",
     version="1",
     description="Telemetry of shop-floor machines, and orders from the supplier.",
-    components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
-    security=[{"token": []}],
+    components=Components(
+        security_schemes={
+            "token": SecurityScheme(type="http", scheme="bearer"),
+            "session": SecurityScheme(type="apiKey", name=COOKIE, security_scheme_in="cookie"),
+        }
+    ),
+    security=[{"token": []}, {"session": []}],
     render_plugins=[JsonRenderPlugin()],  # the usual pages would load scripts from other hosts
 )
 
@@ -71,8 +77,9 @@ def create_app(
             logs=office.logs,
             session_cookie=session_cookie,
         ),
-        middleware=[traced(), Identity(office.security).known()],
+        middleware=[traced(), whole_bodies, Identity(office.security).known()],
         after_exception=[Refusals(office.log).note],
+        request_class=JsonRequest,
         openapi_config=_OPENAPI,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={Exception: _answer_error},

@@ -1,21 +1,69 @@
 """Bodies: what a request's has to be, and how large answers go out.
 
 The framework converts what comes leniently, "40" to 40; whoever wrote that meant something else, so it is
-refused. Large answers go out in pieces, so that what waits for a slow reader is handed over bit by bit.
-The server's deadline for a reader that takes nothing (`web.deadlines`) then holds for each piece, not for
-all of it: slow networks are served, dead ones closed.
+refused. One that breaks off is the client's doing, and no error of ours.
+
+Large answers go out in pieces, so that what waits for a slow reader is handed over bit by bit. The server's
+deadline for a reader that takes nothing (`web.deadlines`) then holds for each piece, not for all of it: slow
+networks are served, dead ones closed.
 """
 
 from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
 from typing import Final
 
 import msgspec
-from litestar import Response
+from litestar import Request, Response
+from litestar.datastructures import State
+from litestar.enums import ScopeType
 from litestar.response import Stream
+from litestar.types import ASGIApp, HTTPReceiveMessage, Receive, Scope, Send, WebSocketReceiveMessage
 
-from web.problems import AnyRequest, ParameterError
+from web.problems import AnyRequest, ParameterError, ProblemError
 
 _PIECE_BYTES: Final = 64 * 1024
+
+
+class BrokenOffError(ProblemError):
+    """The client went before its request was complete; nobody hears the answer, the log does."""
+
+    def __init__(self) -> None:
+        super().__init__(HTTPStatus.BAD_REQUEST, "the request broke off before its end")
+
+
+def whole_bodies(app: ASGIApp) -> ASGIApp:
+    """A middleware within which a body that breaks off is `BrokenOffError`."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        is_whole = False
+
+        async def receive_whole() -> HTTPReceiveMessage | WebSocketReceiveMessage:
+            nonlocal is_whole
+            message = await receive()
+            if message["type"] == "http.request":
+                is_whole = not message.get("more_body", False)
+            elif not is_whole:
+                raise BrokenOffError
+            return message
+
+        await app(scope, receive_whole if scope["type"] == ScopeType.HTTP else receive, send)
+
+    return answer
+
+
+class JsonRequest(Request[object, object, State]):
+    """A request whose JSON may be nested as deeply as it likes: it is refused, not an error of ours."""
+
+    async def json(self) -> object:
+        """What is in the body.
+
+        Raises:
+            ParameterError: it is nested too deeply.
+        """
+        try:
+            return await super().json()
+        except RecursionError:
+            raise ParameterError("body", "is nested too deeply") from None
 
 
 async def check_types(request: AnyRequest, kind: type[msgspec.Struct]) -> None:

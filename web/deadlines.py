@@ -1,7 +1,7 @@
 """Deadlines that uvicorn doesn't have: a request must arrive, and its answer be taken, in time.
 
-The header deadline runs whenever the client owes us the rest of a request: from the first byte of the
-connection's first request (from connecting, in fact), and from the first byte of each later one. It
+The header deadline runs whenever the client owes us the rest of a request, its body too: from the first byte
+of the connection's first request (from connecting, in fact), and from the first byte of each later one. It
 doesn't start anew with each byte, so sending one byte a second gains nothing. Between two requests the
 keep-alive timeout is in charge. The stall deadline runs while more bytes wait for the client than the
 transport likes to hold.
@@ -17,6 +17,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from web.settings import HttpLimits
+
+_PIECE_BYTES: Final = 4 * 1024
 
 _OWED: Final = frozenset({h11.IDLE, h11.SEND_BODY})
 """States of the client in which its request isn't complete."""
@@ -65,8 +67,13 @@ class DeadlineProtocol(H11Protocol):
         self._watch_request()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; the deadline stands until they make a whole request."""
-        super().data_received(data)
+        """Take bytes; the deadline stands until they make a whole request.
+
+        The limit of headers is looked at where they are incomplete, so many bytes at once would pass it.
+        """
+        for begin in range(0, len(data), _PIECE_BYTES):
+            if not self.transport.is_closing():
+                super().data_received(data[begin : begin + _PIECE_BYTES])
         self._watch_request()
 
     def on_response_complete(self) -> None:
@@ -93,8 +100,7 @@ class DeadlineProtocol(H11Protocol):
 
     def _watch_request(self) -> None:
         """Set the deadline if the client owes us something, and take it off if not."""
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if self.transport.is_closing() or answering or self.conn.their_state not in _OWED:
+        if self.transport.is_closing() or self.conn.their_state not in _OWED:
             _cancel(self._request_due)
             self._request_due = None
         elif self._request_due is None:

@@ -12,9 +12,7 @@ from a foreign page on an open server either. A body is JSON and says so, which 
 
 import hmac
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
-from urllib.parse import urlsplit
 
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
@@ -130,13 +128,13 @@ def caller(scope: Scope) -> Principal:
 
 
 def cookie_of(header: bytes) -> str:
-    """The session's secret out of a Cookie header; empty where there is none."""
-    try:
-        cookies: SimpleCookie = SimpleCookie(header.decode("latin-1"))
-    except CookieError:
-        return ""
-    morsel = cookies.get(COOKIE)
-    return morsel.value if morsel is not None and len(morsel.value) <= _MAX_SECRET else ""
+    """The session's secret out of a Cookie header; empty where there is none, or more than one.
+
+    Whoever can set a cookie for this host, another of its ports for example, could put theirs beside ours.
+    """
+    pairs = (pair.partition("=") for pair in header.decode("latin-1").split(";"))
+    found = [value.strip() for name, _, value in pairs if name.strip() == COOKIE]
+    return found[0] if len(found) == 1 and len(found[0]) <= _MAX_SECRET else ""
 
 
 def _check_change(headers: dict[bytes, bytes], principal: Principal | None) -> None:
@@ -154,9 +152,9 @@ def _check_change(headers: dict[bytes, bytes], principal: Principal | None) -> N
 
 def _check_origin(headers: dict[bytes, bytes]) -> None:
     site = headers.get(b"sec-fetch-site", b"none")
-    origin = headers.get(b"origin")
-    foreign = origin is not None and urlsplit(origin).netloc.lower() != headers.get(b"host", b"").lower()
-    if site not in _OWN_SITES or foreign:
+    host = headers.get(b"host", b"").lower()
+    origin = headers.get(b"origin", b"http://" + host).lower()
+    if site not in _OWN_SITES or origin not in (b"http://" + host, b"https://" + host):
         raise NotAllowedError("Origin: only pages of this server may change something")
 
 

@@ -264,9 +264,9 @@ class _SupplierProblemError(ProblemError):
     """502 for an answer that makes no sense, 504 where nobody knows, 503 where it surely has not arrived."""
 
     def __init__(self, error: SupplierError) -> None:
-        known = _MAY_HAVE_ARRIVED if error.may_have_arrived else _NOT_ARRIVED
-        super().__init__(_supplier_status(error), f"{error}; {known}")
         order = error.order
+        known = _MAY_HAVE_ARRIVED if error.may_have_arrived else _NOT_ARRIVED
+        super().__init__(_supplier_status(error), f"{error}; {known}" if order else str(error))
         if order is not None:
             plain = msgspec.structs.asdict(self.problem)
             self.problem = OrderProblem(**plain, order=order.id, state=order.state)

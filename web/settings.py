@@ -52,4 +52,4 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Above this many open connections, requests are answered with 503."""
 
     max_header_bytes: int = 16 * 1024
-    """Of a request's line and headers together."""
+    """Of a request's line and headers together, to the next 4 KiB."""

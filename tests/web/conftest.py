@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 import uvloop
 
+from tests.web.desk import Desk
 from tests.web.shop import Shop
 
 
@@ -27,3 +28,12 @@ async def client(shop: Shop) -> AsyncIterator[aiohttp.ClientSession]:
     """A client of the served shop, with paths relative to its address."""
     async with shop.serve() as address, aiohttp.ClientSession(address.url) as session:
         yield session
+
+
+@pytest_asyncio.fixture
+async def desk(shop: Shop, capfd: pytest.CaptureFixture[str]) -> AsyncIterator[Desk]:
+    """Where people log in, not served yet; in the end, nothing secret was seen anywhere."""
+    desk = Desk(shop)
+    yield desk
+    seen = "".join([*map(str, await desk.all_rows()), *capfd.readouterr()])
+    assert not [secret for secret in desk.secrets if secret in seen]

@@ -34,6 +34,7 @@ class Counter:
         mes_url: str = NOBODY,
         mes_token: str = "",
         settings: OrderSettings | None = None,
+        passwords: Passwords | None = None,
     ) -> None:
         self.login = login
         self._mes = (mes_url, mes_token)
@@ -41,7 +42,7 @@ class Counter:
         self.accounts = MemoryAccountStore()
         self.logs = MemoryLogStore(KeepDays())
         self.book = MemoryOrderBook()
-        self.passwords = Passwords()
+        self.passwords = passwords or Passwords()
 
     @property
     def manager(self) -> AccountManager:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import prometheus_client
+from litestar import Litestar
 
 from parser.block import Block, Event, Opened, chunk_table
 from parser.framing import Chunk, Ending
@@ -18,6 +19,7 @@ from storage.memory import MemoryReadingStore, MemoryTables, MemoryTableWriter
 from tests.web.counter import Counter
 from web.app import create_app
 from web.health import Readiness
+from web.office import Office
 from web.server import Address, serve_http
 from web.session import CookieMaker
 from web.settings import HttpLimits, HttpSettings
@@ -64,9 +66,25 @@ class Shop:
         self.feed.publish(parsed)
         return parsed
 
+    def app(self, office: Office, *, https: bool = False) -> Litestar:
+        """The application over this shop."""
+        return create_app(
+            store=self.store,
+            feed=self.feed,
+            registry=self.registry,
+            readiness=lambda: self.readiness,
+            office=office,
+            session_cookie=CookieMaker(secure=https, session_s=3_600),
+        )
+
     @asynccontextmanager
     async def serve(
-        self, limits: HttpLimits | None = None, port: int = 0, *, counter: Counter | None = None
+        self,
+        limits: HttpLimits | None = None,
+        port: int = 0,
+        *,
+        counter: Counter | None = None,
+        https: bool = False,
     ) -> AsyncIterator[Address]:
         """The application over this shop, in a real server, on a free port unless one is given.
 
@@ -74,14 +92,7 @@ class Shop:
         """
         counter = counter or Counter(login=False)
         async with counter.open() as office:
-            app = create_app(
-                store=self.store,
-                feed=self.feed,
-                registry=self.registry,
-                readiness=lambda: self.readiness,
-                office=office,
-                session_cookie=CookieMaker(secure=False, session_s=3_600),
-            )
+            app = self.app(office, https=https)
             settings = HttpSettings(port=port)
             async with serve_http(app, settings, before_stop=self.feed.end, limits=limits) as address:
                 yield address
