@@ -14,6 +14,7 @@ from storage.base import ReadingStore
 from storage.live import LiveFeed
 from web.board import Board
 from web.bodies import JsonRequest, whole_bodies
+from web.contract import Documented
 from web.events import events_router
 from web.frame import static_routers
 from web.health import Readiness, health_router
@@ -78,6 +79,7 @@ def create_app(
             session_cookie=session_cookie,
         ),
         middleware=[traced(), whole_bodies, Identity(office.security).known()],
+        plugins=[Documented()],
         after_exception=[Refusals(office.log).note],
         request_class=JsonRequest,
         openapi_config=_OPENAPI,

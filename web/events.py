@@ -34,6 +34,7 @@ MAX_STREAMS: Final = 16
 LEAVE_ALONE: Final = 4
 """For each second of work on record streams, so many seconds for everybody else."""
 
+_EVENTS: Final = "text/event-stream"
 _OPENING: Final = b"retry: 2000\n\n"
 _HEARTBEAT: Final = b": alive\n\n"
 
@@ -72,13 +73,19 @@ def events_router() -> Router:
     @get(
         "/live",
         summary="The newest reading of each machine as it changes",
+        media_type=_EVENTS,
         middleware=[Slots(MAX_LIVE).limit()],
     )
     async def live(board: TheBoard, device: DeviceQuery = None) -> Stream:
         """Events `latest` with a `LiveFrame`, four a second at most, with what changed only."""
         return _stream("latest", board.frames(device))
 
-    @get("/stream", summary="Every reading as it arrives", middleware=[Slots(MAX_STREAMS).limit()])
+    @get(
+        "/stream",
+        summary="Every reading as it arrives",
+        media_type=_EVENTS,
+        middleware=[Slots(MAX_STREAMS).limit()],
+    )
     async def stream(feed: TheFeed, device: DeviceQuery = None) -> Stream:
         """Events `records` with a `StreamFrame`."""
         return _stream("records", stream_frames(feed, device, share))
@@ -111,7 +118,7 @@ def _rows_of(parsed: ParsedBlock, device_id: str | None) -> list[int]:
 def _stream(name: str, frames: AsyncIterator[bytes]) -> Stream:
     return Stream(
         _as_events(name, frames),
-        media_type="text/event-stream",
+        media_type=_EVENTS,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 

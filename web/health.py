@@ -10,6 +10,7 @@ import msgspec
 import prometheus_client
 from litestar import Request, Response, Router, get
 from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client.exposition import choose_encoder
 
 from web.problems import PROBLEM_HANDLERS
@@ -58,7 +59,9 @@ def health_router(
         status = HTTPStatus.OK if report.ready else HTTPStatus.SERVICE_UNAVAILABLE
         return Response(report, status_code=status)
 
-    @get("/metrics", summary="Figures for Prometheus")
+    text = ResponseSpec(str, description="Prometheus text", media_type="text/plain", generate_examples=False)
+
+    @get("/metrics", summary="Figures for Prometheus", responses={HTTPStatus.OK: text})
     async def metrics(request: Request[object, object, State]) -> Response[bytes]:
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"Content-Type": media_type})

@@ -93,7 +93,12 @@ async def log_in(
     return Response(_who(principal), cookies=[session_cookie.cookie(secret)])
 
 
-@delete("/session", summary="Log out", status_code=HTTPStatus.NO_CONTENT)
+@delete(
+    "/session",
+    summary="Log out",
+    status_code=HTTPStatus.NO_CONTENT,
+    responses={204: ResponseSpec(None, description="Nobody is logged in (any more)")},
+)
 async def log_out(request: AnyRequest, security: Security, session_cookie: SessionCookie) -> Response[None]:
     """The session ends; without one nothing happens."""
     secret = cookie_of(request.headers.get("cookie", "").encode("latin-1"))
