@@ -18,7 +18,7 @@ from web.contract import Documented
 from web.events import events_router
 from web.frame import static_routers
 from web.health import Readiness, health_router
-from web.identity import COOKIE, Identity
+from web.identity import Identity
 from web.logs import logs_router
 from web.office import Office, Refusals
 from web.orders import orders_router
@@ -29,20 +29,6 @@ from web.telemetry import telemetry_router
 from web.tracing import traced
 
 MAX_BODY_BYTES: Final = 64 * 1024
-
-_OPENAPI: Final = OpenAPIConfig(
-    title="Headrace",
-    version="1",
-    description="Telemetry of shop-floor machines, and orders from the supplier.",
-    components=Components(
-        security_schemes={
-            "token": SecurityScheme(type="http", scheme="bearer"),
-            "session": SecurityScheme(type="apiKey", name=COOKIE, security_scheme_in="cookie"),
-        }
-    ),
-    security=[{"token": []}, {"session": []}],
-    render_plugins=[JsonRenderPlugin()],  # the usual pages would load scripts from other hosts
-)
 
 
 def create_app(
@@ -78,14 +64,31 @@ def create_app(
             logs=office.logs,
             session_cookie=session_cookie,
         ),
-        middleware=[traced(), whole_bodies, Identity(office.security).known()],
+        middleware=[traced(), whole_bodies, Identity(office.security, session_cookie.name).known()],
         plugins=[Documented()],
         after_exception=[Refusals(office.log).note],
         request_class=JsonRequest,
-        openapi_config=_OPENAPI,
+        openapi_config=_description(session_cookie.name),
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={Exception: _answer_error},
         logging_config=None,
+    )
+
+
+def _description(cookie: str) -> OpenAPIConfig:
+    """What the API says of itself."""
+    return OpenAPIConfig(
+        title="Headrace",
+        version="1",
+        description="Telemetry of shop-floor machines, and orders from the supplier.",
+        components=Components(
+            security_schemes={
+                "token": SecurityScheme(type="http", scheme="bearer"),
+                "session": SecurityScheme(type="apiKey", name=cookie, security_scheme_in="cookie"),
+            }
+        ),
+        security=[{"token": []}, {"session": []}],
+        render_plugins=[JsonRenderPlugin()],  # the usual pages would load scripts from other hosts
     )
 
 

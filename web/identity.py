@@ -26,6 +26,9 @@ from orders.permissions import Permission
 from web.problems import ProblemError
 
 COOKIE: Final = "headrace_session"
+SECURE_COOKIE: Final = f"__Host-{COOKIE}"
+"""Over HTTPS: browsers take one of this name from this very host only, and only over HTTPS (RFC 6265bis)."""
+
 CSRF_HEADER: Final = b"x-csrf-token"
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -50,10 +53,11 @@ class NotAllowedError(ProblemError):
 
 
 class Identity:
-    """Tells the callers apart; without a controller everybody is one and may do everything."""
+    """Tells callers apart, people by this cookie; without a controller all are one and may do everything."""
 
-    def __init__(self, security: SecurityController | None) -> None:
+    def __init__(self, security: SecurityController | None, cookie: str) -> None:
         self._security = security
+        self._cookie = cookie
 
     @property
     def is_open(self) -> bool:
@@ -89,7 +93,7 @@ class Identity:
             if principal is None:
                 raise NotAuthenticatedError("the token is not valid (any more)", error="invalid_token")
             return principal
-        secret = cookie_of(headers.get(b"cookie", b""))
+        secret = cookie_of(headers.get(b"cookie", b""), self._cookie)
         return await self._security.of_session(secret) if secret else None
 
 
@@ -127,13 +131,13 @@ def caller(scope: Scope) -> Principal:
     return principal
 
 
-def cookie_of(header: bytes) -> str:
-    """The session's secret out of a Cookie header; empty where there is none, or more than one.
+def cookie_of(header: bytes, cookie: str) -> str:
+    """The session's secret, of the cookie of this name; empty where there is none, or more than one.
 
     Whoever can set a cookie for this host, another of its ports for example, could put theirs beside ours.
     """
     pairs = (pair.partition("=") for pair in header.decode("latin-1").split(";"))
-    found = [value.strip() for name, _, value in pairs if name.strip() == COOKIE]
+    found = [value.strip() for name, _, value in pairs if name.strip() == cookie]
     return found[0] if len(found) == 1 and len(found[0]) <= _MAX_SECRET else ""
 
 

@@ -1,7 +1,7 @@
 """Logging in and out: a session of a person, in a cookie that scripts can't read.
 
 The cookie is SameSite=Strict and lives as long as the session; over HTTPS (behind a proxy that says so in the
-configuration) it is Secure too.
+configuration) it is Secure too, and its name says so, which browsers see to.
 """
 
 from http import HTTPStatus
@@ -19,7 +19,7 @@ from orders.accounts.errors import NotAuthenticatedError as WrongPasswordError
 from orders.accounts.principal import Principal
 from orders.accounts.security import SecurityController
 from web.bodies import check_types
-from web.identity import COOKIE, NotAuthenticatedError, caller, cookie_of
+from web.identity import COOKIE, SECURE_COOKIE, NotAuthenticatedError, caller, cookie_of
 from web.problems import PROBLEM_HANDLERS, AnyRequest, Problem, ProblemError, TooManyError
 
 _MAX_NAME: Final = 64
@@ -44,10 +44,15 @@ class CookieMaker(NamedTuple):
     session_s: float
     """How long a login lasts."""
 
+    @property
+    def name(self) -> str:
+        """Of the cookie."""
+        return SECURE_COOKIE if self.secure else COOKIE
+
     def cookie(self, secret: str) -> Cookie:
         """With a secret for as long as a login; without one it is gone."""
         return Cookie(
-            key=COOKIE,
+            key=self.name,
             value=secret,
             max_age=round(self.session_s) if secret else 0,
             httponly=True,
@@ -77,7 +82,7 @@ class Who(msgspec.Struct, frozen=True):
 async def log_in(
     data: JSONBody[Login], request: AnyRequest, security: Security, session_cookie: SessionCookie
 ) -> Response[Who]:
-    """A session, in the cookie `headrace_session`."""
+    """A session, in the cookie `headrace_session`; behind HTTPS in `__Host-headrace_session`."""
     if security is None:
         raise ProblemError(HTTPStatus.CONFLICT, "this server has no login: everybody may do everything")
     await check_types(request, Login)
@@ -101,7 +106,7 @@ async def log_in(
 )
 async def log_out(request: AnyRequest, security: Security, session_cookie: SessionCookie) -> Response[None]:
     """The session ends; without one nothing happens."""
-    secret = cookie_of(request.headers.get("cookie", "").encode("latin-1"))
+    secret = cookie_of(request.headers.get("cookie", "").encode("latin-1"), session_cookie.name)
     if security is not None and secret:
         await security.logout(secret)
     return Response(None, cookies=[session_cookie.cookie("")], status_code=HTTPStatus.NO_CONTENT)

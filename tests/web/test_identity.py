@@ -9,6 +9,7 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 
 from orders.permissions import ROLES, Permission
+from storage.errors import StoreUnavailableError
 from tests.web.desk import CUSTOMER, JSON, ORDER, ORDERS, PASSWORD, SESSION, Desk
 from tests.web.shop import Shop, record
 from web.identity import COOKIE
@@ -302,3 +303,23 @@ async def test_a_refusal_says_who_and_what_in_the_log(desk: Desk) -> None:
     assert (await desk.ask("GET", path, {**token, **JSON})).status == 403
     (row,) = await desk.rows("Request was refused")
     assert (row.user_id, row.additional_info["path"]) == (CUSTOMER, "/api/v1/logs")
+
+
+async def test_where_accounts_can_not_be_read_nobody_is_let_in(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503, for sessions, tokens and logins alike; what needs nobody to be known is answered."""
+    login, token = await desk.log_in(), await desk.token(ADMIN)
+
+    async def away(*_: object) -> None:
+        raise StoreUnavailableError("the disk is away")
+
+    for name in ("user", "session", "token"):
+        monkeypatch.setattr(desk.counter.accounts, name, away)
+    for headers in (login.cookie, token):
+        answer = await desk.ask("GET", ORDERS, headers)
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+        assert "disk" not in str(answer.body)
+    assert (await desk.try_to_log_in()).status == 503
+    assert (await desk.ask("GET", "/logs", {**login.cookie, "Accept": "text/html"})).status == 503
+    assert (await desk.ask("GET", "/healthz")).status == 200

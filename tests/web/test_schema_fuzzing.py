@@ -1,4 +1,4 @@
-"""What the API's own description promises, tried on every route: with what it allows, and with what it doesn't.
+"""What the API's description promises, tried on every route: with what it allows, and with what it doesn't.
 
 Status, media type, headers and body of each answer have to be among those described. The endless streams are
 left out: nobody would hear their end.

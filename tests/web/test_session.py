@@ -34,11 +34,20 @@ async def test_a_login_is_a_cookie_that_scripts_and_foreign_pages_have_nothing_o
 
 
 async def test_behind_https_the_cookie_never_goes_without(shop: Shop) -> None:
-    """Secure."""
+    """Secure, and under a name that no other host and no plain connection can set; another name is nobody's."""
     desk = Desk(shop)
     await desk.counter.add_user(CUSTOMER, "customer", password=PASSWORD)
     async with desk.open(https=True):
-        assert (await desk.try_to_log_in()).cookie["secure"] is True
+        cookie = (await desk.try_to_log_in()).cookies["__Host-headrace_session"]
+        assert (cookie["secure"], cookie["httponly"], cookie["path"], cookie["domain"]) == (
+            True,
+            True,
+            "/",
+            "",
+        )
+        mine = {"Cookie": f"{cookie.key}={cookie.value}"}
+        assert (await desk.ask("GET", SESSION, mine)).body["name"] == CUSTOMER
+        assert (await desk.ask("GET", SESSION, {"Cookie": f"{COOKIE}={cookie.value}"})).status == 401
 
 
 @pytest.mark.parametrize("name", [CUSTOMER, "Nobody", "<no name at all>", "x" * 64])
