@@ -34,7 +34,7 @@ async def test_a_login_is_a_cookie_that_scripts_and_foreign_pages_have_nothing_o
 
 
 async def test_behind_https_the_cookie_never_goes_without(shop: Shop) -> None:
-    """Secure, and under a name that no other host and no plain connection can set; another name is nobody's."""
+    """Secure, under a name that no other host and no plain connection can set."""
     desk = Desk(shop)
     await desk.counter.add_user(CUSTOMER, "customer", password=PASSWORD)
     async with desk.open(https=True):
