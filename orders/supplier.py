@@ -207,7 +207,7 @@ class Supplier:
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:
-                answer = _Answer(response.status, await response.content.read(_MAX_ANSWER_BYTES))
+                answer = _Answer(response.status, await _whole(response.content))
         except aiohttp.ClientConnectorError as error:
             raise SupplierAwayError("the supplier can't be reached", may_have_arrived=False) from error
         except TimeoutError as error:
@@ -217,6 +217,14 @@ class Supplier:
                 "the connection to the supplier was lost", may_have_arrived=True
             ) from error
         return _meant(answer)
+
+
+async def _whole(body: aiohttp.StreamReader) -> bytes:
+    """All of it, in however many pieces it comes; of one that is too long, as much as there may be."""
+    try:
+        return await body.readexactly(_MAX_ANSWER_BYTES)
+    except asyncio.IncompleteReadError as end:
+        return end.partial
 
 
 def _meant(answer: _Answer) -> _Answer:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from mes.amp.service import AmpService
 from mes.amp.store import AmpStore
@@ -68,6 +68,21 @@ async def lost_answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
     del send
     await app(scope, receive, nowhere)
     raise ConnectionResetError
+
+
+async def in_pieces(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """It answers as always, and the network brings the answer bit by bit."""
+
+    async def send_pieces(message: Message) -> None:
+        if message["type"] != "http.response.body":
+            await send(message)
+            return
+        for byte in message["body"]:
+            await send({**message, "body": bytes([byte]), "more_body": True})
+            await asyncio.sleep(0)
+        await send({**message, "body": b""})
+
+    await app(scope, receive, send_pieces)
 
 
 async def never(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

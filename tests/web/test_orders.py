@@ -13,7 +13,7 @@ import pytest_asyncio
 from orders.logs.base import Level, LogQuery, LogRow
 from orders.settings import OrderSettings
 from tests.orders.supplier_side import TOKEN as MES_TOKEN
-from tests.orders.supplier_side import Mes, answering, never
+from tests.orders.supplier_side import Mes, answering, in_pieces, never
 from tests.web.counter import Counter
 from tests.web.shop import Shop, until
 from web.server import Address
@@ -210,6 +210,13 @@ async def test_a_supplier_that_makes_no_sense_is_502(customer: Caller, mes: Mes)
     status, body = await customer.post("/api/v1/orders", ORDER)
     assert status == 502
     assert "secret" not in str(body)
+
+
+async def test_an_answer_of_the_supplier_may_come_in_pieces(customer: Caller, mes: Mes) -> None:
+    """As over any network."""
+    mes.troubles = [in_pieces]
+    status, body = await customer.post("/api/v1/orders", ORDER)
+    assert (status, body["order"]["state"], body["order"]["price"]) == (200, "sent", 600)
 
 
 async def test_too_many_orders_at_once_are_503_at_once(customer: Caller, mes: Mes) -> None:
