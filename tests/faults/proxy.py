@@ -1,9 +1,9 @@
-"""A TCP proxy on loopback that does to a connection with Cassandra what a bad network does.
+"""A TCP proxy on loopback that does to a connection what a bad network does.
 
-It knows of the traffic only where a frame of the native protocol ends: nine bytes, of which the last four
-are the length of what follows. So a single answer can be lost while its connection lives on, and a connection
-can be cut in the middle of a frame. A delay holds up every frame by the same time, and none of them for
-another.
+It knows of the traffic with Cassandra only where a frame of the native protocol ends: nine bytes, of which
+the last four are the length of what follows. So a single answer can be lost while its connection lives on,
+and a connection can be cut in the middle of a frame. A delay holds up every frame by the same time, and none
+of them for another. Of other traffic (`read_some`) a frame is what one read brings.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from enum import Enum, auto
 from types import TracebackType
 from typing import Final, NamedTuple, NoReturn, Self, TypeVar, cast
@@ -21,6 +22,28 @@ T = TypeVar("T")
 
 _HEADER_BYTES: Final = 9
 _HELD_FRAMES: Final = 4096
+_SOME_BYTES: Final = 1 << 16
+
+
+async def read_frame(reader: asyncio.StreamReader) -> bytes:
+    """A frame of Cassandra's native protocol."""
+    header = await reader.readexactly(_HEADER_BYTES)
+    return header + await reader.readexactly(int.from_bytes(header[-4:]))
+
+
+async def read_some(reader: asyncio.StreamReader) -> bytes:
+    """What is there, in traffic of any kind.
+
+    Raises:
+        EOFError: the connection has ended.
+    """
+    some = await reader.read(_SOME_BYTES)
+    if not some:
+        raise EOFError
+    return some
+
+
+Read = Callable[[asyncio.StreamReader], Awaitable[bytes]]
 
 
 class Fate(Enum):
@@ -64,15 +87,18 @@ class Direction:
 class Proxy:
     """Listens on a port of its own, for as long as it is entered."""
 
-    def __init__(self, host: str, port: int) -> None:
-        """What is sent to it goes to this address."""
+    def __init__(self, host: str, port: int, *, read: Read = read_frame) -> None:
+        """What is sent to it goes to this address; `read` says what a frame is."""
         self.port = 0
+        self.target = (host, port)
+        """May be changed at any time, for new connections."""
+
         self.requests = Direction()
         self.answers = Direction()
         self.resets = True
         """Whether a connection that is cut is reset; else it seems as if the other side had closed it."""
 
-        self._target = (host, port)
+        self._read = read
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._open: set[asyncio.Task[None]] = set()
@@ -124,37 +150,39 @@ class Proxy:
             self._open.discard(task)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(*self._target)
+        far_reader, far_writer = await asyncio.open_connection(*self.target)
         try:
             async with asyncio.TaskGroup() as group:
-                _carry(group, reader, far_writer, self.requests)
-                _carry(group, far_reader, writer, self.answers)
+                self._carry(group, reader, far_writer, self.requests)
+                self._carry(group, far_reader, writer, self.answers)
         finally:
             self._end(far_writer)
+
+    def _carry(
+        self,
+        group: asyncio.TaskGroup,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        direction: Direction,
+    ) -> None:
+        """Carry frames one way; held between two tasks, so that a delay holds up none for another."""
+        held: asyncio.Queue[_Held] = asyncio.Queue(_HELD_FRAMES)
+        group.create_task(_take(reader, self._read, held, direction))
+        group.create_task(_give(held, writer))
 
     def _end(self, writer: asyncio.StreamWriter) -> None:
         if self.resets:
             connection = writer.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with suppress(OSError):  # the other side was first, and the socket is closed
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
 
 
-def _carry(
-    group: asyncio.TaskGroup,
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    direction: Direction,
-) -> None:
-    """Carry frames one way; held between two tasks, so that a delay holds up none for another."""
-    held: asyncio.Queue[_Held] = asyncio.Queue(_HELD_FRAMES)
-    group.create_task(_take(reader, held, direction))
-    group.create_task(_give(held, writer))
-
-
-async def _take(reader: asyncio.StreamReader, held: "asyncio.Queue[_Held]", direction: Direction) -> NoReturn:
+async def _take(
+    reader: asyncio.StreamReader, read: Read, held: "asyncio.Queue[_Held]", direction: Direction
+) -> NoReturn:
     while True:
-        header = await reader.readexactly(_HEADER_BYTES)
-        frame = header + await reader.readexactly(int.from_bytes(header[-4:]))
+        frame = await read(reader)
         await held.put(_Held(time.monotonic() + direction.delay_s, frame, direction.decide(frame)))
 
 

@@ -121,12 +121,13 @@ def found_at(shop: Shop, key: str) -> str:
     return "sent, not noted" if shop.id_of(key) in shop.supplied() else "in the book, not sent"
 
 
-STEPS: Final[dict[Callable[[Shop, str], "Future[Answer]"], str]] = {
-    before_the_row: "not in the book",
-    before_sending: "in the book, not sent",
-    before_the_answer: "sent, not noted",
-    before_it_is_noted: "sent, not noted",
+STEPS: Final[dict[Callable[[Shop, str], "Future[Answer]"], set[str]]] = {
+    before_the_row: {"not in the book"},
+    before_sending: {"in the book, not sent"},
+    before_the_answer: {"sent, not noted"},
+    before_it_is_noted: {"sent, not noted", "noted, not answered"},
 }
+"""What may be found then: a node that goes on still takes what had come to its socket."""
 
 
 @pytest.mark.parametrize("shop", ON_BOTH, indirect=True)
@@ -136,7 +137,7 @@ def test_a_gateway_killed_at_any_step_makes_one_order_of_a_key(shop: Shop) -> No
     for step, found in STEPS.items():
         answer = step(shop, step.__name__)
         assert answer.result().status == 0
-        assert found_at(shop, step.__name__) == found
+        assert found_at(shop, step.__name__) in found
         shop.start_gateway()
         assert shop.order(step.__name__).status == 200
     shop.check({"first", *(step.__name__ for step in STEPS)})
@@ -158,7 +159,7 @@ def test_a_gateway_killed_at_random_moments_makes_one_order_of_a_key(shop: Shop,
     for kill in range(30 if long_form else 5):
         shop.proxy.answers.delay_s = (0.0, 0.05)[kill % 2]
         pending = {f"{kill}/{number}": shop.begin(f"{kill}/{number}") for number in range(32)}
-        time.sleep(_moments.uniform(0.0, 0.15))
+        time.sleep(_moments.uniform(0.0, (0.05, 0.15, 0.6)[kill % 3]))
         shop.server.kill()
         heard = {key: answer.result() for key, answer in pending.items()}
         numbers |= {key: answer.number for key, answer in heard.items() if answer.status == 200}

@@ -1,24 +1,19 @@
 """`headrace mes`: the supplier's service as a process of its own."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import apsw
-import msgspec
 import pytest
 
 from headrace.mes import TOKEN, read_token, run_mes
 from mes.settings import MesSettings
-from tests.faults.harness import COMMAND
+from tests.faults.supplier import SECRET, Mes
 from tests.faults.waiting import wait_until
 
-SECRET = "0123456789abcdef"  # noqa: S105  # it opens nothing else
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 GIVEN = {
     "user_id": 1,
@@ -31,76 +26,13 @@ GIVEN = {
 }
 
 
-class Mes:
-    """A service that can be started again and again on the same file."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.log = folder / "mes.log"
-        self.path = folder / "mes.db"
-        self.url = ""
-        self.process: subprocess.Popen[str] | None = None
-        self._environment = {**os.environ, TOKEN: SECRET}
-
-    def configure(self, **keys: object) -> None:
-        """For the next start; on a free port and with the file in the folder, if it is not said."""
-        all_keys = {"port": 0, "path": str(self.path), **keys}
-        lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in all_keys.items())
-        (self.folder / "mes.toml").write_text(f"[mes]\n{lines}")
-
-    def start(self) -> None:
-        """Until it has printed its address."""
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                self._words(), env=self._environment, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line.startswith("mes: http://127.0.0.1:"), self.log.read_text()
-        self.url = line.removeprefix("mes: ").strip()
-
-    def end(self, number: signal.Signals) -> int:
-        """A signal; its exit status."""
-        assert self.process is not None
-        self.process.send_signal(number)
-        status = self.process.wait(20)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.process = None
-        return status
-
-    def refused(self, token: str | None = SECRET) -> str:
-        """Start where it must not start; the one line that it says."""
-        environment = {name: value for name, value in os.environ.items() if name != TOKEN}
-        if token is not None:
-            environment[TOKEN] = token
-        done = subprocess.run(
-            self._words(), env=environment, capture_output=True, text=True, timeout=30, check=False
-        )
-        assert done.returncode == 2, done.stderr
-        assert done.stderr.startswith("headrace: ")
-        assert done.stderr.count("\n") == 1
-        return done.stderr
-
-    def ask(self, path: str, body: object = None, **headers: str) -> dict[str, object]:
-        """A GET, or a POST where there is a body."""
-        data = None if body is None else msgspec.json.encode(body)
-        request = Request(f"{self.url}{path}", data, {"Authorization": f"Bearer {SECRET}", **headers})  # noqa: S310  # our own address
-        with urlopen(request, timeout=10) as answer:  # noqa: S310  # our own address
-            return msgspec.json.decode(answer.read(), type=dict[str, object])
-
-    def _words(self) -> list[str | Path]:
-        return [COMMAND, "mes", "--config", self.folder / "mes.toml", "--log-format", "json"]
-
-
 @pytest.fixture
 def mes(tmp_path: Path) -> Iterator[Mes]:
     """A service that is not yet started, and that is gone after the test."""
     made = Mes(tmp_path)
     made.configure()
     yield made
-    if made.process is not None:
-        made.end(signal.SIGKILL)
+    made.clean_up()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
