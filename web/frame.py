@@ -30,17 +30,21 @@ class Place(NamedTuple):
 
     path: str
     title: str
-    permission: Permission
-    """Who has it sees the entry."""
+    permissions: tuple[Permission, ...]
+    """Who has one of them sees the entry."""
+
+    def is_open_to(self, principal: Principal) -> bool:
+        """Whether they see it."""
+        return any(map(principal.may, self.permissions))
 
 
 PLACES: Final = (
-    Place("/", "Machines", Permission.TELEMETRY_READ),
-    Place("/connections", "Connections", Permission.TELEMETRY_READ),
-    Place("/order", "Order", Permission.ORDERS_SUBMIT),
-    Place("/orders", "Orders", Permission.ORDERS_SUBMIT),
-    Place("/queue", "Queue", Permission.ORDERS_READ_ALL),
-    Place("/logs", "Log", Permission.LOGS_READ),
+    Place("/", "Machines", (Permission.TELEMETRY_READ,)),
+    Place("/connections", "Connections", (Permission.TELEMETRY_READ,)),
+    Place("/order", "Order", (Permission.ORDERS_SUBMIT,)),
+    Place("/orders", "Orders", (Permission.ORDERS_SUBMIT, Permission.ORDERS_READ_ALL)),
+    Place("/queue", "Queue", (Permission.ORDERS_READ_ALL,)),
+    Place("/logs", "Log", (Permission.LOGS_READ,)),
 )
 
 
@@ -82,7 +86,7 @@ def render(
     **values: object,
 ) -> Response[str]:
     """A page for who asks; `here` is the path of the navigation's entry that it belongs to."""
-    places = [place for place in PLACES if principal is not None and principal.may(place.permission)]
+    places = [place for place in PLACES if principal is not None and place.is_open_to(principal)]
     text = _templates.get_template(template).render(here=here, places=places, principal=principal, **values)
     headers = {"Cache-Control": "no-store"}
     return Response(text, status_code=status, media_type="text/html", headers=headers)

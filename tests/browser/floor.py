@@ -5,16 +5,18 @@ import math
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TypeVar
 
 import uvloop
 
 from parser.block import Closed, Opened
 from tests.web.shop import Shop, record
+from web.server import Address
 
 T = TypeVar("T")
+F = TypeVar("F", bound="Floor")
 
 HOUR_MS = 3_600_000
 
@@ -36,7 +38,11 @@ class Floor:
         async def done() -> T:
             return action()
 
-        return asyncio.run_coroutine_threadsafe(done(), self._loop).result(30)
+        return self.ask(done())
+
+    def ask(self, coroutine: Coroutine[object, object, T]) -> T:
+        """Run this in the loop and wait for it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
     def send(self, text: bytes, *, at: int | None = None) -> None:
         """Records of connection 1."""
@@ -44,10 +50,14 @@ class Floor:
 
     async def run(self) -> None:
         """Serve until it is stopped."""
-        async with self.shop.serve(port=self.port) as address:
+        async with self.served() as address:
             self.url, self.port = address.url, address.port
             self._up.set()
             await self._stop.wait()
+
+    def served(self) -> AbstractAsyncContextManager[Address]:
+        """How it is served: here everybody may do everything, and no supplier is there."""
+        return self.shop.serve(port=self.port)
 
     def stop(self) -> None:
         """End serving; may be called again."""
@@ -61,8 +71,15 @@ class Floor:
 @contextmanager
 def serve_floor(port: int = 0) -> Iterator[Floor]:
     """A served floor for as long as the context lasts, on a free port unless one is given."""
+    with running(lambda loop: Floor(loop, port)) as floor:
+        yield floor
+
+
+@contextmanager
+def running(make: Callable[[asyncio.AbstractEventLoop], F]) -> Iterator[F]:
+    """A floor of some kind in a loop of its own, served for as long as the context lasts."""
     loop = uvloop.new_event_loop()
-    floor = Floor(loop, port)
+    floor = make(loop)
     thread = threading.Thread(target=lambda: loop.run_until_complete(floor.run()))
     thread.start()
     try:

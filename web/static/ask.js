@@ -22,6 +22,17 @@ export async function change(method, path, body = undefined, headers = {}) {
   }
 }
 
+/**
+ * Take a button out of use while its answer is awaited. It keeps the focus, which a disabled one would lose.
+ *
+ * @returns {(() => void) | null} what puts it back; null if it is out of use already
+ */
+export function busy(button) {
+  if (button.ariaDisabled === "true") return null;
+  button.ariaDisabled = "true";
+  return () => (button.ariaDisabled = null);
+}
+
 /** Go to the way in, and from there back here. */
 export function logIn() {
   location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);

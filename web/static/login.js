@@ -1,26 +1,25 @@
 // The way in.
 
-import { change, reason } from "./ask.js";
+import { busy, change, reason } from "./ask.js";
 
 const byId = (id) => document.getElementById(id);
 const form = byId("login");
 
-/** Only a page of this server. */
+/** Only a page of this server; with its origin, as a path such as `//host` would lead elsewhere. */
 function next() {
   const path = new URLSearchParams(location.search).get("next") ?? "/";
-  const there = new URL(path, location.origin);
-  return there.origin === location.origin ? there.pathname : "/";
+  const there = URL.canParse(path, location.origin) ? new URL(path, location.origin) : null;
+  return there?.origin === location.origin ? there.origin + there.pathname : "/";
 }
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const button = form.querySelector("button");
-  button.disabled = true;
+  const done = busy(form.querySelector("button"));
+  if (done === null) return;
   const answer = await change("POST", "/api/v1/session", {
     name: byId("name").value,
     password: byId("password").value,
   });
-  button.disabled = false;
   if (answer.status === 200) {
     location.assign(next());
     return;
@@ -29,7 +28,9 @@ form.addEventListener("submit", async (event) => {
   outcome.dataset.good = "false";
   outcome.textContent = answer.status === 400 ? "Name or password can't be right" : reason(answer);
   outcome.hidden = false;
+  byId("password").focus();
   byId("password").select();
+  done();
 });
 
 byId("name").focus();

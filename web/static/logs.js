@@ -5,7 +5,6 @@ import { repeat } from "./live.js";
 import { Rows, cell, row } from "./rows.js";
 
 const EVERY_MS = 5_000;
-const STATES = { INFO: "live", WARN: "silent", ERROR: "unknown", FATAL: "unknown" };
 
 const byId = (id) => document.getElementById(id);
 const form = byId("tools");
@@ -13,7 +12,7 @@ const form = byId("tools");
 function level(name) {
   const element = document.createElement("span");
   element.className = "state";
-  element.dataset.state = STATES[name];
+  element.dataset.level = name;
   const word = document.createElement("span");
   word.className = "word";
   word.textContent = name;
@@ -35,7 +34,7 @@ function logRow(log) {
   return row(
     cell("Time", timeElement(log.timestamp)),
     cell("Level", level(log.level)),
-    cell("User", log.user_id),
+    cell("User", log.user_id || "–"),
     cell("Message", log.message),
     cell("More", more(log.additional_info)),
     cell("From", `${log.source_component}, ${log.source_file}:${log.source_line}`),

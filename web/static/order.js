@@ -3,12 +3,13 @@
 // A key goes with each order. It stays the same until the server has said what became of the order, so a second
 // click, or another try after a lost answer, makes no second one.
 
-import { change, logIn, reason } from "./ask.js";
+import { busy, change, logIn, reason } from "./ask.js";
 import { count } from "./format.js";
 import { read, repeat } from "./live.js";
 import { isOpen, isOver, stateOf } from "./standing.js";
 
 const EVERY_MS = 2_000;
+const DOUBLE_CLICK_MS = 600;
 
 const byId = (id) => document.getElementById(id);
 const form = byId("order");
@@ -45,11 +46,12 @@ function asked() {
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const button = byId("finalize");
-  if (button.disabled) return;
-  button.disabled = true;
+  const done = busy(byId("finalize"));
+  if (done === null) return;
+  // The second click of a double one may come after the answer, and is meant for the same order.
+  const rested = new Promise((resolve) => setTimeout(resolve, DOUBLE_CLICK_MS));
   const answer = await change("POST", "/api/v1/orders", asked(), { "Idempotency-Key": key });
-  button.disabled = false;
+  rested.then(done);
   if (answer.status === 401) return logIn();
   // 502 to 504, or no answer: another try has to be the same order.
   if (answer.status > 0 && answer.status < 500) key = newKey();

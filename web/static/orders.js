@@ -1,6 +1,6 @@
 // Orders: what was ordered, how it stands, and taking it back.
 
-import { change, reason } from "./ask.js";
+import { busy, change, reason } from "./ask.js";
 import { count, timeElement } from "./format.js";
 import { repeat } from "./live.js";
 import { Rows, cell, row } from "./rows.js";
@@ -9,6 +9,7 @@ import { isOpen, product, stateOf } from "./standing.js";
 const EVERY_MS = 3_000;
 
 const byId = (id) => document.getElementById(id);
+const mayCancel = "mayCancel" in byId("orders").dataset;
 const orNone = (value) => (value === null ? "–" : count(value));
 
 function cancelButton(order) {
@@ -17,15 +18,27 @@ function cancelButton(order) {
   button.textContent = "Cancel";
   button.setAttribute("aria-label", `Cancel order ${order.order_id}`);
   button.addEventListener("click", async () => {
-    button.disabled = true;
+    const done = busy(button);
+    if (done === null) return;
     const answer = await change("POST", `/api/v1/orders/${order.id}/cancel`);
     const outcome = byId("outcome");
     outcome.hidden = answer.status === 200;
     outcome.dataset.good = "false";
     outcome.textContent = reason(answer);
+    done();
     await show();
+    byId("main").focus(); // the button is gone, and rows with the focus in them stand still
   });
   return button;
+}
+
+/** How it stands, and where that is known, why. */
+function state(order) {
+  const element = document.createElement("span");
+  const why = document.createElement("small");
+  why.textContent = order.detail;
+  element.append(stateOf(order), why);
+  return element;
 }
 
 function orderRow(order) {
@@ -36,9 +49,9 @@ function orderRow(order) {
     cell("Amount", count(order.amount), "number"),
     cell("What", product(order)),
     cell("Price", orNone(order.price), "number"),
-    cell("State", stateOf(order)),
+    cell("State", state(order)),
     cell("Place", orNone(order.place), "number"),
-    cell("", isOpen(order) ? cancelButton(order) : ""),
+    cell("", mayCancel && isOpen(order) ? cancelButton(order) : ""),
   );
 }
 

@@ -6,6 +6,8 @@ import { Rows, cell, row } from "./rows.js";
 
 const EVERY_MS = 2_000;
 
+const MOST = 200;
+
 const byId = (id) => document.getElementById(id);
 
 function queueRow(entry) {
@@ -19,10 +21,12 @@ function queueRow(entry) {
   );
 }
 
+const size = (length) => (length === MOST ? `The first ${MOST} orders` : length === 1 ? "1 order" : `${length} orders`);
+
 const rows = new Rows(byId("queue"), byId("older"), queueRow, "orders");
 
 repeat(EVERY_MS, async () => {
-  const any = await rows.show("/api/v1/queue?limit=200");
+  const any = await rows.show(`/api/v1/queue?limit=${MOST}`);
   byId("empty").hidden = any;
-  byId("note").textContent = any ? `${count(rows.table.tBodies[0].rows.length)} orders` : "";
+  byId("note").textContent = any ? size(rows.table.tBodies[0].rows.length) : "";
 });

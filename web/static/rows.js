@@ -58,8 +58,8 @@ export class Rows {
   }
 
   #take(page) {
-    this.#next = page.next;
-    this.older.hidden = page.next === null;
+    this.#next = page.next ?? null; // some lists have one page
+    this.older.hidden = this.#next === null;
     this.table.hidden = this.table.tBodies[0].rows.length === 0;
   }
 }

@@ -22,5 +22,5 @@ export function stateOf(order) {
 
 /** What was ordered, in one line. */
 export const product = (order) =>
-  `${order.base}, ${order.drilling}, ${order.cleaning} cleaning, ${order.pressing} pressing, ` +
-  `${order.inspection.toLowerCase()} inspection`;
+  `${order.base}, ${order.drilling}, ${order.cleaning.toLowerCase()} cleaning, ` +
+  `${order.pressing.toLowerCase()} pressing, ${order.inspection.toLowerCase()} inspection`;
