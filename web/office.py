@@ -20,6 +20,9 @@ from web.problems import ProblemError, status_of
 
 _MINUTE_S: Final = 60.0
 _IN_A_MINUTE: Final = 600
+_USUAL: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.NOT_ACCEPTABLE})
+_OURS: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY})
+"""What somebody who runs the gateway has to look at; that others are away passes."""
 
 
 class Office(NamedTuple):
@@ -46,10 +49,10 @@ class Refusals:
     async def note(self, error: Exception, scope: Scope) -> None:
         """A request ended with this error."""
         status = status_of(error)
-        if status == HTTPStatus.NOT_FOUND or not self._may_tell():
+        if status in _USUAL or _is_way_in(status, scope) or not self._may_tell():
             return
         principal: Principal | None = scope.get("user")
-        failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        failed = status in _OURS
         say = self._log.error if failed else self._log.warning
         say(
             "Request failed" if failed else "Request was refused",
@@ -71,6 +74,11 @@ class Refusals:
             return False
         self._told += 1
         return True
+
+
+def _is_way_in(status: HTTPStatus, scope: Scope) -> bool:
+    """A person who opens a page before logging in is sent to the login, and nothing else has happened."""
+    return status == HTTPStatus.UNAUTHORIZED and not scope["path"].startswith("/api/")
 
 
 def _reason(error: Exception) -> str:
