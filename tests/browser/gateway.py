@@ -79,7 +79,7 @@ def log_in(page: Page, name: str, path: str = "/") -> None:
     page.open(path)
     page.until(lambda: page.all("#login"))
     enter(page, name, PASSWORD)
-    page.until(lambda: page.all("#leave"))
+    page.until(lambda: page.all("#leave") and not page.all("#login"))
 
 
 def enter(page: Page, name: str, password: str) -> None:

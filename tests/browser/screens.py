@@ -80,12 +80,12 @@ def _take_gateway(gateway: Gateway, chrome: Chrome, folder: Path) -> None:
     page.until_text("#outcome", "name or password is wrong")
     for user, show in ((MANAGER, "order-403"), (CUSTOMER, "order")):
         chrome.delete_all_cookies()
-        log_in(page, user, "/order")
+        log_in(page, user, "/login")
         _take(chrome, folder / show, partial(_order, page))
     gateway.work(1, State.IN_PRODUCTION)
     for user, pages in SEEN.items():
         chrome.delete_all_cookies()
-        log_in(page, user)
+        log_in(page, user, "/login")
         for name, path in pages.items():
             _take(chrome, folder / name, partial(_open_rows, page, path))
 

@@ -33,6 +33,13 @@ export function busy(button) {
   return () => (button.ariaDisabled = null);
 }
 
+/** Show what came of it; without words nothing, so that the same words are said anew. */
+export function tell(outcome, words, good = false) {
+  outcome.dataset.good = String(good);
+  outcome.textContent = words;
+  outcome.hidden = words === "";
+}
+
 /** Go to the way in, and from there back here. */
 export function logIn() {
   location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);

@@ -1,6 +1,6 @@
 // The way in.
 
-import { busy, change, reason } from "./ask.js";
+import { busy, change, reason, tell } from "./ask.js";
 
 const byId = (id) => document.getElementById(id);
 const form = byId("login");
@@ -16,6 +16,7 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const done = busy(form.querySelector("button"));
   if (done === null) return;
+  tell(byId("outcome"), "");
   const answer = await change("POST", "/api/v1/session", {
     name: byId("name").value,
     password: byId("password").value,
@@ -24,10 +25,7 @@ form.addEventListener("submit", async (event) => {
     location.assign(next());
     return;
   }
-  const outcome = byId("outcome");
-  outcome.dataset.good = "false";
-  outcome.textContent = answer.status === 400 ? "Name or password can't be right" : reason(answer);
-  outcome.hidden = false;
+  tell(byId("outcome"), answer.status === 400 ? "Name or password can't be right" : reason(answer));
   byId("password").focus();
   byId("password").select();
   done();

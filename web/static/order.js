@@ -3,7 +3,7 @@
 // A key goes with each order. It stays the same until the server has said what became of the order, so a second
 // click, or another try after a lost answer, makes no second one.
 
-import { busy, change, logIn, reason } from "./ask.js";
+import { busy, change, logIn, reason, tell } from "./ask.js";
 import { count } from "./format.js";
 import { read, repeat } from "./live.js";
 import { isOpen, isOver, stateOf } from "./standing.js";
@@ -22,11 +22,8 @@ function newKey() {
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-function tell(status, words) {
-  const outcome = byId("outcome");
-  outcome.dataset.good = String(status === 200);
-  outcome.textContent = status === 0 ? words : `Code: ${status}. ${words}`;
-  outcome.hidden = false;
+function answered(status, words) {
+  tell(byId("outcome"), status === 0 ? words : `Code: ${status}. ${words}`, status === 200);
 }
 
 function show(order) {
@@ -48,6 +45,7 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const done = busy(byId("finalize"));
   if (done === null) return;
+  tell(byId("outcome"), "");
   // The second click of a double one may come after the answer, and is meant for the same order.
   const rested = new Promise((resolve) => setTimeout(resolve, DOUBLE_CLICK_MS));
   const answer = await change("POST", "/api/v1/orders", asked(), { "Idempotency-Key": key });
@@ -55,7 +53,7 @@ form.addEventListener("submit", async (event) => {
   if (answer.status === 401) return logIn();
   // 502 to 504, or no answer: another try has to be the same order.
   if (answer.status > 0 && answer.status < 500) key = newKey();
-  tell(answer.status, answer.status === 200 ? answer.body.message : reason(answer));
+  answered(answer.status, answer.status === 200 ? answer.body.message : reason(answer));
   if (answer.status === 200) show(answer.body.order);
   else if (answer.body?.order) show(await read(`/api/v1/orders/${answer.body.order}`));
 });
@@ -66,7 +64,7 @@ form.addEventListener("change", () => (key = newKey()));
 byId("cancel").addEventListener("click", async () => {
   const answer = await change("POST", `/api/v1/orders/${shown.id}/cancel`);
   if (answer.status === 200) show(answer.body);
-  else tell(answer.status, reason(answer));
+  else answered(answer.status, reason(answer));
 });
 
 repeat(EVERY_MS, async () => {

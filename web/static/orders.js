@@ -1,6 +1,6 @@
 // Orders: what was ordered, how it stands, and taking it back.
 
-import { busy, change, reason } from "./ask.js";
+import { busy, change, reason, tell } from "./ask.js";
 import { count, timeElement } from "./format.js";
 import { repeat } from "./live.js";
 import { Rows, cell, row } from "./rows.js";
@@ -21,10 +21,7 @@ function cancelButton(order) {
     const done = busy(button);
     if (done === null) return;
     const answer = await change("POST", `/api/v1/orders/${order.id}/cancel`);
-    const outcome = byId("outcome");
-    outcome.hidden = answer.status === 200;
-    outcome.dataset.good = "false";
-    outcome.textContent = reason(answer);
+    tell(byId("outcome"), answer.status === 200 ? "" : reason(answer));
     done();
     await show();
     byId("main").focus(); // the button is gone, and rows with the focus in them stand still
