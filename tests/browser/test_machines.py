@@ -128,12 +128,13 @@ def test_the_page_is_operated_with_the_keyboard_alone(floor: Floor, page: Page) 
     page.open("/")
     page.until(lambda: page.find("#find").is_displayed())
     stops = []
-    for _ in range(9):
+    for _ in range(13):
         page.press(Keys.TAB)
         stops.append(page.focused())
         outline = "return getComputedStyle(document.activeElement.closest('.tile') ?? document.activeElement)"
         assert page.run(f"{outline}.outlineStyle") == "solid", stops
-    expected = ["Skip to content", "Headrace", "Machines", "Connections", "Find", "Show", "Highlight"]
+    places = ["Machines", "Connections", "Order", "Orders", "Queue", "Log"]
+    expected = ["Skip to content", "Headrace", *places, "Find", "Show", "Highlight"]
     assert stops == [*expected, "E0", "E1"]
     page.press(Keys.ENTER)
     page.until_text("h1", "E1")
