@@ -211,3 +211,11 @@ def test_settings_refuse_what_they_do_not_know() -> None:
     for wrong in ({"prot": 1}, {"port": -1}, {"port": 65536}, {"host": 1}):
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert(wrong, HttpSettings)
+
+
+@pytest.mark.parametrize("host", ["::", "0.0.0.1", "192.168.1.5", "plant.example", "127.0.0.1.example", ""])
+def test_a_server_without_login_is_reached_from_this_machine_only(host: str) -> None:
+    """Any other address is refused with the key that is wrong."""
+    assert not msgspec.convert({"login": False}, HttpSettings).login
+    with pytest.raises(msgspec.ValidationError, match="login: can be off on loopback only"):
+        msgspec.convert({"login": False, "host": host}, HttpSettings)
