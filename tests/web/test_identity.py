@@ -8,6 +8,8 @@ import pytest_asyncio
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from orders.accounts.base import Token
+from orders.accounts.credentials import digest_of, new_token
 from orders.permissions import ROLES, Permission
 from storage.errors import StoreUnavailableError
 from tests.web.desk import CUSTOMER, JSON, ORDER, ORDERS, PASSWORD, SESSION, Desk
@@ -126,6 +128,17 @@ async def test_a_token_is_worth_something_until_it_is_revoked(desk: Desk) -> Non
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="Headrace", error="invalid_token"'
     (said,) = await desk.rows("Connection attempt failed")
     assert said.additional_info["reason"] == "Token revoked"
+
+
+async def test_a_token_ends_with_its_last_day(desk: Desk) -> None:
+    """However good it was."""
+    id_, text = new_token()
+    desk.secrets.add(text)
+    token = Token(id=id_, user=CUSTOMER, label="old", digest=digest_of(text), created_at=0, expires_at=1)
+    await desk.counter.accounts.add_token(token)
+    assert (await desk.ask("GET", SESSION, {"Authorization": f"Bearer {text}"})).status == 401
+    (said,) = await desk.rows("Connection attempt failed")
+    assert (said.user_id, said.additional_info["reason"]) == (CUSTOMER, "Token expired")
 
 
 @pytest.mark.parametrize(
