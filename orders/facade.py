@@ -75,6 +75,11 @@ class AmpFacade:
         self._now_ms = now_ms
         self._under_way: dict[str, asyncio.Task[Standing]] = {}
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many orders are under way as there may be."""
+        return len(self._under_way) >= self._settings.max_waiting
+
     async def submit(self, customer: Customer, request: OrderRequest, key: str) -> Standing:
         """Order this; with the same key again, the same order.
 
@@ -90,7 +95,7 @@ class AmpFacade:
         id_ = id_of(customer.id, key)
         if (under_way := self._under_way.get(id_)) is not None:
             return _same(await asyncio.shield(under_way), request)
-        if len(self._under_way) >= self._settings.max_waiting:
+        if self.is_full:
             raise OverloadedError
         now = self._now_ms()
         order = Order(

@@ -15,6 +15,7 @@ from storage.live import LiveFeed
 from web.board import Board
 from web.bodies import JsonRequest, whole_bodies
 from web.contract import Documented
+from web.crowd import Crowd
 from web.events import events_router
 from web.frame import static_routers
 from web.health import Readiness, health_router
@@ -53,6 +54,7 @@ def create_app(
         exception_handlers=PROBLEM_HANDLERS,
         response_headers={"Cache-Control": "no-store"},
     )
+    refusals = Refusals(office.log)
     return Litestar(
         route_handlers=[api, health_router(registry, readiness), pages_router(), *static_routers()],
         dependencies=_given(
@@ -64,9 +66,14 @@ def create_app(
             logs=office.logs,
             session_cookie=session_cookie,
         ),
-        middleware=[traced(), whole_bodies, Identity(office.security, session_cookie.name).known()],
+        middleware=[
+            traced(),
+            Crowd(office.facade, refusals).kept_off(),
+            whole_bodies,
+            Identity(office.security, session_cookie.name).known(),
+        ],
         plugins=[Documented()],
-        after_exception=[Refusals(office.log).note],
+        after_exception=[refusals.note],
         request_class=JsonRequest,
         openapi_config=_description(session_cookie.name),
         request_max_body_size=MAX_BODY_BYTES,

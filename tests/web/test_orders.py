@@ -227,6 +227,32 @@ async def test_too_many_orders_at_once_are_503_at_once(customer: Caller, mes: Me
     assert statuses == [503] * 5 + [504] * 2
 
 
+async def test_a_full_gateway_refuses_before_it_looks_who_asks(
+    customer: Caller, address: Address, mes: Mes, counter: Counter
+) -> None:
+    """Whoever it is; everything else is answered as ever, and the log knows of it."""
+    mes.troubles = [never, never]
+    under_way = [
+        asyncio.ensure_future(customer.post("/api/v1/orders", {**ORDER, "amount": n})) for n in (1, 2)
+    ]
+    await until(lambda: not mes.troubles)
+    async with (
+        aiohttp.ClientSession(address.url) as stranger,
+        stranger.post("/api/v1/orders", json=ORDER) as answer,
+    ):
+        assert answer.status == 503
+        assert answer.content_type == "application/problem+json"
+        assert "this request ordered nothing" in (await answer.json(content_type=None))["detail"]
+    assert (await customer.get("/api/v1/orders"))[0] == 200
+    assert [status for status, _ in await asyncio.gather(*under_way)] == [504, 504]
+    assert (await customer.post("/api/v1/orders", ORDER))[0] == 200
+
+    async def told() -> bool:
+        return "503" in [row.additional_info.get("status") for row in await _rows(counter)]
+
+    await until(told)
+
+
 async def test_customers_see_their_own_orders(
     customer: Caller, manager: Caller, counter: Counter, address: Address
 ) -> None:
