@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from benchmarks import parsing, storing, streaming
+from benchmarks import ordering, parsing, storing, streaming
 from benchmarks.report import Comparison, Figure, make_report, publish
 
 _RESULTS: Final = Path("benchmarks/results/local")
@@ -22,6 +22,7 @@ _BENCHMARKS: Final[dict[str, tuple[Benchmark, str]]] = {
     "store": (storing.store, "Sockets to SQLite rows, against inserting ready rows."),
     "connections": (streaming.connections, "10 000 connections: what an idle one costs."),
     "latency": (storing.latency, "Sent to readable row at 20 000 records/s."),
+    "orders": (ordering.orders, "Orders to the supplier, alone, beside telemetry, and far too many."),
 }
 
 _runs = click.option(

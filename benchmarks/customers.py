@@ -6,12 +6,11 @@ Without one each connection orders again as soon as it was answered.
 """
 
 import asyncio
+import secrets
 import time
-from collections.abc import Awaitable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Final
-from uuid import uuid4
+from typing import Final, cast
 
 import msgspec
 import uvloop
@@ -71,85 +70,118 @@ def _order(load: Load) -> Heard:
 
 
 class _Customers:
+    """What all connections share: when the next order is due, and what was heard."""
+
     def __init__(self, load: Load) -> None:
         self._load = load
+        self._prefix = secrets.token_hex(16)
+        self._number = 0
+        self._begun = self._next = self._last = time.perf_counter()
         self._latencies: dict[int, list[float]] = {}
-        self._last = 0.0
 
     async def run(self) -> Heard:
-        begun = self._last = time.perf_counter()
-        due = _due(self._load, begun)
+        """All of them, from the first order to the last answer."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._load.connections):
-                group.create_task(self._customer(due))
-        return Heard(self._latencies, self._last - begun)
+                group.create_task(self._connect())
+        return Heard(self._latencies, self._last - self._begun)
 
-    async def _customer(self, due: "_Due") -> None:
-        """One connection, for as long as there are orders; opened anew where it ended."""
-        connection: _Connection | None = None
-        while (at := due.next()) is not None:
-            await asyncio.sleep(max(0.0, at - time.perf_counter()))
-            connection = connection or _Connection(self._load)
-            status = await _patiently(connection.order())
-            self._last = time.perf_counter()
-            self._latencies.setdefault(status, []).append(self._last - at)
-            if not status or connection.is_closing:
-                connection.close()
-                connection = None
-        if connection is not None:
-            connection.close()
-
-
-class _Due:
-    """When the next order comes; None when it is over."""
-
-    def __init__(self, begun: float, seconds: float, every_s: float | None) -> None:
-        self._end = begun + seconds
-        self._every_s = every_s
-        self._next = begun
-
-    def next(self) -> float | None:
-        """In the order of time, whichever connection is free."""
-        at = time.perf_counter() if self._every_s is None else self._next
-        if at >= self._end:
+    def due(self) -> float | None:
+        """When the next order comes, for whichever connection is free; None when it is over."""
+        rate = self._load.rate
+        at = time.perf_counter() if rate is None else self._next
+        if at >= self._begun + self._load.seconds:
             return None
-        self._next = at + (self._every_s or 0.0)
+        self._next = at + (1 / rate if rate else 0)
         return at
 
+    def request(self) -> bytes:
+        """An order with a key of its own."""
+        self._number += 1
+        return _HEAD.format(self._load.token, len(_BODY), f"{self._prefix}{self._number}").encode() + _BODY
 
-def _due(load: Load, begun: float) -> _Due:
-    return _Due(begun, load.seconds, None if load.rate is None else 1 / load.rate)
+    def heard(self, status: int, at: float) -> None:
+        """The answer to an order that was due then has come."""
+        self._last = time.perf_counter()
+        self._latencies.setdefault(status, []).append(self._last - at)
 
-
-class _Connection:
-    """HTTP/1.1 as far as this one request needs it."""
-
-    def __init__(self, load: Load) -> None:
-        self._load = load
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self.is_closing = False
-
-    async def order(self) -> int:
-        """The answer's status."""
-        if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._load.port)
-        reader, writer = self._streams
-        head = _HEAD.format(self._load.token, len(_BODY), uuid4().hex)
-        writer.write(head.encode() + _BODY)
-        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
-        await reader.readexactly(int(answer.partition(b"content-length: ")[2].partition(b"\r")[0]))
-        self.is_closing = b"connection: close" in answer
-        return int(answer.split(b" ", 2)[1])
-
-    def close(self) -> None:
-        """Hang up."""
-        if self._streams is not None:
-            self._streams[1].close()
+    async def _connect(self) -> None:
+        """One connection, opened anew where it ended before all was over."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self), "127.0.0.1", self._load.port
+                )
+            except OSError:
+                if (at := self.due()) is None:
+                    return
+                self.heard(0, at)
+            else:
+                if await connection.is_over:
+                    return
 
 
-async def _patiently(status: Awaitable[int]) -> int:
-    """The status; 0 where the connection ended, or the customer's patience."""
-    try:
-        return await asyncio.wait_for(status, _PATIENCE_S)
-    except (OSError, EOFError, TimeoutError):
-        return 0
+class _Connection(asyncio.Protocol):
+    """HTTP/1.1 as far as these orders need it, one at a time."""
+
+    def __init__(self, customers: _Customers) -> None:
+        self._customers = customers
+        self._loop = asyncio.get_running_loop()
+        self.is_over: asyncio.Future[bool] = self._loop.create_future()
+        """When the connection has ended: whether that was because nothing more was to be ordered."""
+
+        self._transport: asyncio.Transport | None = None
+        self._at: float | None = None
+        self._answer = b""
+        self._patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._go_on()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the answer, and go on when it is whole."""
+        self._answer += data
+        head, end, body = self._answer.partition(b"\r\n\r\n")
+        head = head.lower()
+        if not end or len(body) < int(head.partition(b"content-length: ")[2].partition(b"\r")[0]):
+            return
+        self._answer = b""
+        self._heard(int(head.split(b" ", 2)[1]))
+        if b"connection: close" in head and self._transport is not None:
+            self._transport.close()
+        else:
+            self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """An order under way will not be answered."""
+        del exc
+        self._heard(0)
+        if not self.is_over.done():
+            self.is_over.set_result(False)
+
+    def _go_on(self) -> None:
+        """Order when the next order is due, or hang up."""
+        at = self._customers.due()
+        if at is not None:
+            self._loop.call_later(max(0.0, at - time.perf_counter()), self._order, at)
+        elif self._transport is not None:
+            self.is_over.set_result(True)
+            self._transport.close()
+
+    def _order(self, at: float) -> None:
+        self._at = at
+        if self._transport is None or self._transport.is_closing():
+            self._heard(0)
+            return
+        self._patience = self._loop.call_later(_PATIENCE_S, self._transport.abort)
+        self._transport.write(self._customers.request())
+
+    def _heard(self, status: int) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._at is not None:
+            self._customers.heard(status, self._at)
+            self._at = None

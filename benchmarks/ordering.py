@@ -73,7 +73,7 @@ def orders(runs: int, seconds: float) -> tuple[list[Figure], list[Comparison]]:
     alone, beside = (middle([run[place] for run in steady], by=p99_of) for place in (0, 1))
     without, telemetry = (middle([run[place] for run in steady]) for place in (2, 3))
     floods = [_flooded(seconds) for _ in range(runs)]
-    placed, refused = (middle([run[place] for run in floods]) for place in (0, 1))
+    placed, refused = middle([run[0] for run in floods]), middle([run[1] for run in floods])
     others = sum(run[2] for run in floods)
     return [alone, beside, without, telemetry, placed, refused], [
         compare("p99 of a forwarded order at 50/s, ms", p99_of(alone), at_most=25),
@@ -173,14 +173,14 @@ def site(*, core: int | None) -> Iterator[Site]:
 
 def _sections(folder: str, mes_url: str) -> str:
     """A configuration on free ports, with all that is written in this folder."""
-    orders = {"path": f"{folder}/orders.db", **({"mes_url": mes_url} if mes_url else {})}
+    supplier = {"mes_url": mes_url} if mes_url else {}
     sections: dict[str, dict[str, object]] = {
         "ingest": {"port": 0},
         "journal": {"path": f"{folder}/journal"},
         "storage.sqlite": {"path": f"{folder}/tables.db"},
         "http": {"port": 0},
         "accounts": {"path": f"{folder}/accounts.db"},
-        "orders": orders,
+        "orders": {"path": f"{folder}/orders.db", **supplier},
         "log": {"path": f"{folder}/log.db"},
         "mes": {"port": 0, "path": f"{folder}/mes.db"},
     }

@@ -21,7 +21,9 @@ from benchmarks.report import Figure, percentiles
 from simulator.blast import BlastResult, Prepared, prepare, send
 from storage.settings import CassandraSettings
 
-_LAST_CORE: Final = max(os.sched_getaffinity(0))
+LAST_CORE: Final = max(os.sched_getaffinity(0))
+"""Where what is not measured runs, when the measured process has one of its own."""
+
 _LONGEST_S: Final = 3600.0
 _END_S: Final = 10.0
 
@@ -103,7 +105,7 @@ def blast(
     records -= records % prepared.records
     with (
         child(kind, core=core, cassandra=cassandra) as measured,
-        pinned(None if core is None else _LAST_CORE),
+        pinned(None if core is None else LAST_CORE),
     ):
         port = measured.ports[1] if ack else measured.ports[0]
         sent = send(
@@ -176,3 +178,21 @@ def send_marks(port: int, devices: int, packets: int, per_packet: int, sent: lis
             time.sleep(max(0.0, begun + 0.01 * number - time.perf_counter()))
             sent.append(time.perf_counter())
             sock.sendall(filler + b"mark,1,%d,1,1,1#" % number)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and its living children."""
+    pids = [pid]
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        pids += map(int, path.read_text().split())
+    ticks = 0
+    for one in pids:
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def peak_mib(pid: int) -> float:
+    """The most memory that a process had resident."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024

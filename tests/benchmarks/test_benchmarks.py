@@ -26,6 +26,18 @@ def test_a_benchmark_writes_its_table_its_figures_and_its_plot(name: str, tmp_pa
     assert (tmp_path / f"{name}.svg").read_text().startswith("<svg")
 
 
+def test_orders_are_placed_by_a_real_gateway_with_a_real_supplier(tmp_path: Path) -> None:
+    """Alone, beside telemetry, and far too many: nobody is left without an answer."""
+    words = ["orders", "--runs", "1", "--seconds", "0.5", "--out", str(tmp_path)]
+    result = CliRunner().invoke(bench, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    report = json.loads((tmp_path / "orders.json").read_text())
+    alone, beside, without, telemetry, placed, _ = report["figures"]
+    assert all(figure["rate"] > 0 for figure in (alone, beside, without, telemetry, placed))
+    assert all(figure["percentiles_ms"]["p99"] > 0 for figure in (alone, beside, placed))
+    assert report["comparisons"][-1]["ratio"] == 0
+
+
 @pytest.mark.parametrize("kind", ["discard", "durable", "store"])
 def test_a_rate_counts_what_came_out_at_the_far_end(kind: str) -> None:
     """Malformed and empty records take numbers; only rows count as stored."""
