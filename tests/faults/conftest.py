@@ -26,7 +26,7 @@ MakeServer = Callable[..., Server]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--long`: 50 kills under load, 20 within a replay, a GiB of one record, a reader of ten minutes."""
+    """`--long`: 50 kills under load, 20 within a replay, 30 of the gateway, a reader of ten minutes, ..."""
     parser.addoption("--long", action="store_true", help="the long form of the fault tests")
 
 
