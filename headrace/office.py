@@ -15,6 +15,7 @@ from orders.facade import AmpFacade
 from orders.logs.factory import open_log
 from orders.logs.handler import LogHandler
 from orders.logs.trace import current_trace, new_trace, traceparent_of
+from orders.metrics import OrderMetrics
 from orders.supplier import Supplier
 from web.office import Office
 
@@ -30,7 +31,7 @@ async def run_office(config: Config, registry: CollectorRegistry, mes_token: str
         handler = LogHandler(logs, config.log, registry)
         handler.start()
         stack.push_async_callback(handler.close)
-        facade = await _facade(stack, config, handler, mes_token)
+        facade = await _facade(stack, config, handler, OrderMetrics(registry), mes_token)
         yield Office(
             security=await _security(stack, config, handler),
             facade=facade,
@@ -50,14 +51,16 @@ async def _security(stack: AsyncExitStack, config: Config, handler: LogHandler) 
     return security
 
 
-async def _facade(stack: AsyncExitStack, config: Config, handler: LogHandler, mes_token: str) -> AmpFacade:
+async def _facade(
+    stack: AsyncExitStack, config: Config, handler: LogHandler, metrics: OrderMetrics, mes_token: str
+) -> AmpFacade:
     book = open_book(config.storage, config.orders)
     stack.push_async_callback(book.close)
     supplier = await stack.enter_async_context(
         Supplier(config.orders.mes_url, mes_token, timeout_s=config.orders.timeout_s)
     )
     log = handler.logger(component="CustomerOrder", file=_FILE)
-    facade = AmpFacade(book, supplier, config.orders, log, traceparent=_traceparent)
+    facade = AmpFacade(book, supplier, config.orders, log, metrics=metrics, traceparent=_traceparent)
     stack.push_async_callback(facade.close)
     resolving = asyncio.create_task(facade.resolve_for_ever())
     stack.callback(resolving.cancel)

@@ -10,7 +10,6 @@ followed up.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +28,7 @@ from orders.errors import (
     SupplierBrokenError,
     SupplierError,
 )
+from orders.metrics import OrderMetrics
 from orders.request import OrderRequest, described
 from orders.settings import OrderSettings
 from orders.speaking import Speaker
@@ -64,6 +64,7 @@ class AmpFacade:
         settings: OrderSettings,
         log: Speaker,
         *,
+        metrics: OrderMetrics,
         traceparent: Callable[[], str],
         now_ms: Callable[[], int] = now_ms,
     ) -> None:
@@ -71,6 +72,7 @@ class AmpFacade:
         self._supplier = supplier
         self._settings = settings
         self._log = log
+        self._metrics = metrics
         self._traceparent = traceparent
         self._now_ms = now_ms
         self._under_way: dict[str, asyncio.Task[Standing]] = {}
@@ -91,23 +93,8 @@ class AmpFacade:
             SupplierError: it has not arrived, or nobody knows; see `may_have_arrived`.
             StorageError: the book can't be written; nothing was sent.
         """
-        check_order(request, self._settings.max_amount)
-        id_ = id_of(customer.id, key)
-        if (under_way := self._under_way.get(id_)) is not None:
-            return _same(await asyncio.shield(under_way), request)
-        if self.is_full:
-            raise OverloadedError
-        now = self._now_ms()
-        order = Order(
-            id=id_,
-            user=customer.name,
-            user_id=customer.id,
-            request=request,
-            state=OrderState.FORWARDING,
-            received_at=now,
-            changed_at=now,
-        )
-        return await self._once(id_, self._submit(order))
+        with self._metrics.told():
+            return await self._take(customer, request, key)
 
     async def standing(self, id_: str, user: str | None) -> Standing:
         """An order and how it stands; of this user only, unless that is None.
@@ -142,35 +129,40 @@ class AmpFacade:
         self._log.info("Order was cancelled", user_id=order.user, order_id=order.order_id)
         return Standing(cancelled, placed)
 
-    async def _taken_back(self, order_id: int) -> Placed:
-        """Cancelled now, or by an earlier try whose answer was lost."""
-        try:
-            return await self._supplier.cancel(order_id, self._traceparent())
-        except NotCancellableError:
-            placed = (await self._supplier.standing([order_id])).get(order_id)
-            if placed is None or placed.state != _CANCELLED:
-                raise
-            return placed
-
     async def queue(self, limit: int) -> list[Queued]:
         """The supplier's queue."""
         return await self._supplier.queue(limit)
 
-    async def resolve(self) -> int:
-        """Send again what is undecided; how many are decided now."""
+    async def resolve(self, since: int | None = None) -> int:
+        """Send again what is undecided since then, or at all; how many are decided now.
+
+        While the supplier is away the others wait, too.
+        """
         decided = 0
         for order in await self._book.undecided():
-            if order.id not in self._under_way:
-                with contextlib.suppress(SupplierError, RefusedError):
-                    await self._once(order.id, self._forward(order, is_first=False))
-                    decided += 1
+            if order.id in self._under_way or (since is not None and order.changed_at > since):
+                continue
+            try:
+                await self._once(order.id, self._forward(order, is_first=False))
+            except SupplierBrokenError:
+                continue
+            except SupplierError:
+                break
+            except RefusedError:
+                pass
+            decided += 1
         return decided
 
     async def resolve_for_ever(self) -> None:
-        """The same, every few seconds, until cancelled."""
+        """The same, every few seconds, until cancelled; what another server may be sending is left to it."""
+        patience_ms = round(2_000 * self._settings.timeout_s)
         while True:
-            with contextlib.suppress(StorageError):
-                await self.resolve()
+            try:
+                await self.resolve(self._now_ms() - patience_ms)
+            except StorageError:
+                pass  # who orders meanwhile is told
+            except Exception as error:  # noqa: BLE001  # whatever it is, the next round is tried
+                self._log.error("Undecided orders could not be sent", reason=repr(error))
             await asyncio.sleep(_RESOLVE_S)
 
     async def close(self) -> None:
@@ -178,6 +170,25 @@ class AmpFacade:
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
     # What becomes of one order.
+
+    async def _take(self, customer: Customer, request: OrderRequest, key: str) -> Standing:
+        check_order(request, self._settings.max_amount)
+        id_ = id_of(customer.id, key)
+        if (under_way := self._under_way.get(id_)) is not None:
+            return _same(await asyncio.shield(under_way), request)
+        if self.is_full:
+            raise OverloadedError
+        now = self._now_ms()
+        order = Order(
+            id=id_,
+            user=customer.name,
+            user_id=customer.id,
+            request=request,
+            state=OrderState.FORWARDING,
+            received_at=now,
+            changed_at=now,
+        )
+        return await self._once(id_, self._submit(order))
 
     async def _once(self, id_: str, fate: Coroutine[Any, Any, Standing]) -> Standing:
         """In a task of its own: it goes on when the customer hangs up, and who asks meanwhile joins."""
@@ -223,7 +234,7 @@ class AmpFacade:
             order, order_id=placed.order_id, product_id=placed.product_id, price=placed.price
         )
         try:
-            sent, _ = await self._changed(known, OrderState.SENT)
+            sent = await self._sent(known)
         except StorageError as error:  # the supplier has it all the same, and `resolve` will write it down
             self._log.error("Order was placed and could not be noted", user_id=order.user, reason=str(error))
             sent = msgspec.structs.replace(known, state=OrderState.SENT)
@@ -233,6 +244,14 @@ class AmpFacade:
             order=order.id,
             order_id=placed.order_id,
         )
+        return sent
+
+    async def _sent(self, order: Order) -> Order:
+        """The supplier's word in the book; also where another server took the order for failed meanwhile."""
+        sent, was_us = await self._changed(order, OrderState.SENT)
+        if not was_us and sent.state is OrderState.FAILED:
+            failed = msgspec.structs.replace(order, state=OrderState.FAILED)
+            sent, _ = await self._changed(failed, OrderState.SENT)
         return sent
 
     async def _not_placed(self, order: Order, error: SupplierError, *, is_first: bool) -> SupplierError:
@@ -247,7 +266,8 @@ class AmpFacade:
             supplier="may have it" if may_have_arrived else "has not got it",
         )
         if not may_have_arrived:
-            order, _ = await self._changed(order, OrderState.FAILED, detail=str(error))
+            order, was_us = await self._changed(order, OrderState.FAILED, detail=str(error))
+            may_have_arrived = not was_us  # another server has sent it
         return type(error)(str(error), may_have_arrived=may_have_arrived, order=order)
 
     async def _changed(self, order: Order, state: OrderState, *, detail: str = "") -> tuple[Order, bool]:
@@ -259,6 +279,16 @@ class AmpFacade:
         if await self._book.change(changed, was):
             return changed, True
         return await self._book.order(order.id) or changed, False
+
+    async def _taken_back(self, order_id: int) -> Placed:
+        """Cancelled now, or by an earlier try whose answer was lost."""
+        try:
+            return await self._supplier.cancel(order_id, self._traceparent())
+        except NotCancellableError:
+            placed = (await self._supplier.standing([order_id])).get(order_id)
+            if placed is None or placed.state != _CANCELLED:
+                raise
+            return placed
 
     async def _find(self, id_: str, user: str | None) -> Order:
         order = await self._book.order(id_)

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from headrace.config import Config
 from ingest.metrics import IngestMetrics
 from orders.logs.metrics import LogMetrics
+from orders.metrics import OrderMetrics
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -83,7 +84,9 @@ def test_operators_read_of_no_key_that_there_is_not() -> None:
 
 def test_every_metric_is_explained_with_its_labels() -> None:
     """By the name under which Prometheus sees it; and no other is."""
-    known = [*vars(IngestMetrics()).values(), *vars(LogMetrics(CollectorRegistry())).values()]
+    registry = CollectorRegistry()
+    rooms = (IngestMetrics(), LogMetrics(registry), OrderMetrics(registry))
+    known = [value for metrics in rooms for value in vars(metrics).values()]
     instruments = [value for value in known if hasattr(value, "_labelnames")]
     real = {
         (instrument._name + ("_total" if instrument._type == "counter" else ""), instrument._labelnames)

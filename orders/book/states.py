@@ -3,7 +3,8 @@
     forwarding   written down before anything was sent; the supplier may have it or not
     sent         the supplier has it and gave it a number
     refused      the supplier will never take it
-    failed       the supplier surely does not have it; the customer may send it again
+    failed       the supplier surely does not have it; the customer may send it again, and where two servers
+                 do so at once one of them may arrive after all
     cancelled    taken back, as the supplier confirmed
 
 An order is `forwarding` until its fate is known, across restarts: it is sent again with the same key until
@@ -26,7 +27,7 @@ class OrderState(StrEnum):
 
 TRANSITIONS: Final[dict[OrderState, frozenset[OrderState]]] = {
     OrderState.FORWARDING: frozenset({OrderState.SENT, OrderState.REFUSED, OrderState.FAILED}),
-    OrderState.FAILED: frozenset({OrderState.FORWARDING}),
+    OrderState.FAILED: frozenset({OrderState.FORWARDING, OrderState.SENT}),
     OrderState.SENT: frozenset({OrderState.CANCELLED}),
     OrderState.REFUSED: frozenset(),
     OrderState.CANCELLED: frozenset(),

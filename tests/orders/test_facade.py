@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from prometheus_client import CollectorRegistry
 
 from mes.amp.states import State
 from orders.book.base import id_of
@@ -28,6 +29,7 @@ from orders.errors import (
     SupplierSlowError,
 )
 from orders.facade import AmpFacade, Customer
+from orders.metrics import OrderMetrics
 from orders.request import described
 from orders.settings import OrderSettings
 from orders.supplier import Supplier
@@ -69,6 +71,11 @@ class Gateway:
         self.folder = folder
         self.mes = mes
         self.log = Heard()
+        self.registry = CollectorRegistry()
+
+    def told(self, outcome: str) -> float:
+        """How many customers were told so, by the gateway that was opened last."""
+        return self.registry.get_sample_value("headrace_orders_total", {"outcome": outcome}) or 0.0
 
     @asynccontextmanager
     async def open(
@@ -78,7 +85,9 @@ class Gateway:
         settings = OrderSettings(mes_url=self.mes.url, timeout_s=timeout_s, max_waiting=max_waiting)
         book = SqliteOrderBook(self.folder / "orders.db")
         async with Supplier(self.mes.url, token, timeout_s=timeout_s) as supplier:
-            yield AmpFacade(book, supplier, settings, self.log, traceparent=lambda: TRACE)
+            self.registry = CollectorRegistry()
+            metrics = OrderMetrics(self.registry)
+            yield AmpFacade(book, supplier, settings, self.log, metrics=metrics, traceparent=lambda: TRACE)
         await book.close()
 
 
@@ -108,6 +117,22 @@ async def test_an_order_gets_its_number_and_its_place(gateway: Gateway, mes: Mes
     assert first.placed is not None
     assert second.placed is not None
     assert (first.placed.place, second.placed.place) == (1, 2)
+
+
+async def test_what_customers_are_told_is_counted(gateway: Gateway, mes: Mes) -> None:
+    """By outcome, as Prometheus sees it."""
+    async with mes.served(), gateway.open(timeout_s=0.3) as facade:
+        await facade.submit(CUSTOMER, request(), "a")
+        mes.troubles = [answering(503)] * 10
+        with pytest.raises(SupplierAwayError):
+            await facade.submit(CUSTOMER, request(), "b")
+        mes.troubles = [never]
+        with pytest.raises(SupplierSlowError):
+            await facade.submit(CUSTOMER, request(), "c")
+        with pytest.raises(InvalidOrderError):
+            await facade.submit(CUSTOMER, request(0), "d")
+    outcomes = ("sent", "failed", "unknown", "invalid", "refused")
+    assert [gateway.told(outcome) for outcome in outcomes] == [1, 1, 1, 1, 0]
 
 
 async def test_every_step_is_logged(gateway: Gateway, mes: Mes) -> None:
@@ -226,6 +251,45 @@ async def test_an_order_left_open_by_a_crash_is_never_called_failed(gateway: Gat
             await facade.submit(CUSTOMER, request(), "a")
         assert away.value.may_have_arrived
         assert (await facade.standing(id_of(1, "a"), None)).order.state is OrderState.FORWARDING
+
+
+async def test_two_servers_with_one_order_agree_in_the_end(gateway: Gateway, mes: Mes) -> None:
+    """One finds nobody at the supplier, the other one arrives a moment later: the supplier's word counts."""
+    async with gateway.open() as first, gateway.open() as second:
+        asking = asyncio.ensure_future(first.submit(CUSTOMER, request(), "a"))
+        await asyncio.sleep(0.05)
+        async with mes.served():
+            standing = await second.submit(CUSTOMER, request(), "a")
+        outcome = (await asyncio.gather(asking, return_exceptions=True))[0]
+        assert standing.order.state is OrderState.SENT
+        if isinstance(outcome, SupplierAwayError):
+            assert outcome.may_have_arrived
+        assert (await first.standing(standing.order.id, None)).order.state is OrderState.SENT
+        assert await mes.orders() == 1
+
+
+async def test_what_another_server_may_be_sending_is_left_to_it(gateway: Gateway, mes: Mes) -> None:
+    """Only what has been undecided for long is sent again."""
+    mes.troubles = [never]
+    async with mes.served(), gateway.open(timeout_s=0.3) as facade:
+        with pytest.raises(SupplierSlowError) as slow:
+            await facade.submit(CUSTOMER, request(), "a")
+        assert slow.value.order is not None
+        assert await facade.resolve(slow.value.order.changed_at - 1) == 0
+        assert await facade.resolve(slow.value.order.changed_at) == 1
+
+
+async def test_while_the_supplier_is_away_one_try_is_enough(gateway: Gateway, mes: Mes) -> None:
+    """The others wait for the next round."""
+    mes.troubles = [never, never]
+    async with mes.served(), gateway.open(timeout_s=0.3) as facade:
+        for key in "ab":
+            with pytest.raises(SupplierSlowError):
+                await facade.submit(CUSTOMER, request(), key)
+    async with gateway.open(timeout_s=0.3) as facade:
+        gateway.log.rows.clear()
+        assert await facade.resolve() == 0
+        assert gateway.log.messages == ["Order could not be forwarded"]
 
 
 async def test_a_refusal_is_relayed_and_final(gateway: Gateway, mes: Mes) -> None:

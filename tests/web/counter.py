@@ -16,6 +16,7 @@ from orders.facade import AmpFacade
 from orders.logs.handler import LogHandler
 from orders.logs.memory import MemoryLogStore
 from orders.logs.trace import current_trace, new_trace, traceparent_of
+from orders.metrics import OrderMetrics
 from orders.settings import AccountSettings, KeepDays, LogSettings, OrderSettings
 from orders.supplier import Supplier
 from web.office import Office
@@ -70,10 +71,14 @@ class Counter:
             passwords=self.passwords,
         )
         log = handler.logger(component="CustomerOrder", file="AmpFacadeAPI")
+        metrics = OrderMetrics(CollectorRegistry())
         async with Supplier(*self._mes, timeout_s=self.settings.timeout_s) as supplier:
+            facade = AmpFacade(
+                self.book, supplier, self.settings, log, metrics=metrics, traceparent=_traceparent
+            )
             yield Office(
                 security=security if self.login else None,
-                facade=AmpFacade(self.book, supplier, self.settings, log, traceparent=_traceparent),
+                facade=facade,
                 logs=self.logs,
                 log=handler.logger(component="Gateway", file="AmpFacadeAPI"),
             )

@@ -54,7 +54,8 @@ class Books(RuleBasedStateMachine):
     ) -> None:
         """From a state that it may be in or not."""
         to, number, at = then
-        known = self._do(self._reference.order(order(key, user_id=user[1]).id)) or order(key)
+        fresh = order(key, user=user[0], user_id=user[1])
+        known = self._do(self._reference.order(fresh.id)) or fresh
         changed = msgspec.structs.replace(known, state=to, order_id=number, changed_at=at, detail=to)
         assert self._do(self._book.change(changed, was)) == self._do(self._reference.change(changed, was))
 
