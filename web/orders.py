@@ -33,6 +33,7 @@ from orders.facade import AmpFacade, Customer, Standing
 from orders.permissions import Permission
 from orders.request import OrderRequest
 from orders.supplier import Queued
+from storage.errors import StorageError
 from web.bodies import check_types
 from web.identity import caller, check_permission, needs
 from web.paging import before_order, link_header, next_url, order_cursor
@@ -143,8 +144,11 @@ async def submit_order(
     key = _key(idempotency_key)
     principal = caller(request.scope)
     await check_types(request, OrderRequest)
-    with _answered():
-        standing = await facade.submit(Customer(principal.user_id, principal.name), data, key)
+    try:
+        with _answered():
+            standing = await facade.submit(Customer(principal.user_id, principal.name), data, key)
+    except StorageError as error:
+        raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, _MAY_BE_NOTED) from error
     return Ordered(_SENT, view_order(standing))
 
 
@@ -281,6 +285,10 @@ def _supplier_status(error: SupplierError) -> HTTPStatus:
 _MAY_HAVE_ARRIVED: Final = (
     "it is not known yet whether the supplier has the order. It is sent again until that is known, and is one"
     " order; see it among yours"
+)
+_MAY_BE_NOTED: Final = (
+    "the gateway's book can't be written at the moment, and it is not known whether it has the order; send it"
+    " again with the same Idempotency-Key, and it is one order"
 )
 _NOT_ARRIVED: Final = "nothing was ordered; try again later"
 

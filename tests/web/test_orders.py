@@ -10,8 +10,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from orders.book.base import Order
 from orders.logs.base import Level, LogQuery, LogRow
 from orders.settings import OrderSettings
+from storage.errors import StoreUnavailableError
 from tests.orders.supplier_side import TOKEN as MES_TOKEN
 from tests.orders.supplier_side import Mes, answering, in_pieces, never
 from tests.web.counter import Counter
@@ -202,6 +204,21 @@ async def test_a_supplier_that_says_nothing_is_504(customer: Caller, mes: Mes) -
     assert status == 504
     assert "it is not known yet whether the supplier has the order" in body["detail"]
     assert body["state"] == "forwarding"
+
+
+async def test_a_book_that_can_not_be_written_is_503(
+    customer: Caller, counter: Counter, mes: Mes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said what makes another try one order; nothing was sent."""
+
+    async def fail(order: Order) -> Order:
+        raise StoreUnavailableError(order.id)
+
+    monkeypatch.setattr(counter.book, "add", fail)
+    status, body = await customer.post("/api/v1/orders", ORDER, Idempotency_Key="a")
+    assert status == 503
+    assert "the same Idempotency-Key" in body["detail"]
+    assert mes.requests == 0
 
 
 async def test_a_supplier_that_makes_no_sense_is_502(customer: Caller, mes: Mes) -> None:
