@@ -52,7 +52,11 @@ def id_of(user_id: int, key: str) -> str:
 
 
 class OrderBook(Protocol):
-    """Orders by id. Every call may raise `storage.errors.StorageError`; what returned is durable."""
+    """Orders by id. Every call may raise `storage.errors.StorageError`.
+
+    What returned is durable, but for an order that became `sent`: after a power cut it may be `forwarding`
+    again, and is sent once more with the same key.
+    """
 
     async def add(self, order: Order) -> Order:
         """Write it down, unless there is one with this id: the one that the book has then."""

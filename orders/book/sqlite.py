@@ -86,7 +86,8 @@ class SqliteOrderBook:
             connection.execute(_CHANGE, values)
             return bool(connection.changes())
 
-        return await self._database.change(change)
+        # `sent` is found out again by sending again: the order's answer need not wait for the disk twice.
+        return await self._database.change(change, durable=order.state is not OrderState.SENT)
 
     async def orders(self, user: str | None, before: OrderPlace | None, limit: int) -> list[Order]:
         """The newest first; see `OrderBook`."""

@@ -2,7 +2,8 @@
 
 A commit waits for the disk (`synchronous=FULL`), so the changes that came while the one before was under
 way share the next. Each is a savepoint of its own: one that fails takes nothing with it. A caller gets its
-answer when its change is durable.
+answer when its change is durable. One that says it can be made again need not wait for the disk, where all
+that share its commit say so: the end of a process takes nothing of it, a power cut may.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ _WAITING: Final = 10_000
 class _Change(NamedTuple, Generic[T]):
     make: Callable[[apsw.Connection], T]
     answer: "asyncio.Future[T]"
+    durable: bool
 
 
 class Database:
@@ -51,9 +53,9 @@ class Database:
             await self.change(lambda _: None)
         return await self._readers.ask(question)
 
-    async def change(self, make: Callable[[apsw.Connection], T]) -> T:
-        """What the change gives, once it is durable; all of it or, where it raises, nothing."""
-        answer = await self._writer.change(make)
+    async def change(self, make: Callable[[apsw.Connection], T], *, durable: bool = True) -> T:
+        """What the change gives, once everybody sees it; all of it or, where it raises, nothing."""
+        answer = await self._writer.change(make, durable=durable)
         self._is_made = True
         return answer
 
@@ -74,14 +76,14 @@ class _Writer:
         self._thread: threading.Thread | None = None
         self._connection: apsw.Connection | None = None
 
-    async def change(self, make: Callable[[apsw.Connection], T]) -> T:
+    async def change(self, make: Callable[[apsw.Connection], T], *, durable: bool) -> T:
         if self._waiting.qsize() >= _WAITING:
             raise StoreBusyError(f"{self._path}: {_WAITING} changes are waiting already")
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"changes of {self._path}", daemon=True)
             self._thread.start()
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.put(_Change(make, answer))
+        self._waiting.put(_Change(make, answer, durable))
         return await answer
 
     async def close(self) -> None:
@@ -120,6 +122,9 @@ class _Writer:
         try:
             if self._connection is None:
                 self._connection = open_for_writing(self._path, self._tables)
+            with translated(self._path):
+                is_safe = any(change.durable for change in changes)
+                self._connection.pragma("synchronous", "full" if is_safe else "normal")
             with transaction(self._connection, self._path):
                 outcomes = [self._outcome(self._connection, change) for change in changes]
         except StorageError as error:

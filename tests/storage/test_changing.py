@@ -65,6 +65,22 @@ async def test_many_changes_share_few_commits(tmp_path: Path) -> None:
     await database.close()
 
 
+async def test_what_can_be_made_again_need_not_wait_for_the_disk(tmp_path: Path) -> None:
+    """Unless it shares its commit with what can't."""
+    database = Database(tmp_path / "numbers.db", TABLES)
+
+    def level(connection: apsw.Connection) -> int:
+        return int(str(connection.pragma("synchronous")))
+
+    full, normal = 2, 1
+    assert await database.change(level) == full
+    assert await database.change(level, durable=False) == normal
+    shared = await asyncio.gather(*(database.change(level, durable=n == 3) for n in range(5)))
+    assert shared[3] == full
+    assert await database.change(level) == full
+    await database.close()
+
+
 async def test_closing_makes_what_waits_and_leaves_one_file(tmp_path: Path) -> None:
     """Also after it was read."""
     database = Database(tmp_path / "numbers.db", TABLES)
