@@ -86,9 +86,10 @@ async def in_pieces(app: ASGIApp, scope: Scope, receive: Receive, send: Send) ->
 
 
 async def never(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """It takes the request and does nothing."""
-    del app, scope, receive, send
-    await asyncio.sleep(60)
+    """It takes the request and does nothing until the caller gives up."""
+    del app, scope, send
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def answering(status: int, body: bytes = b"{}") -> Trouble:

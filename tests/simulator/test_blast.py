@@ -8,7 +8,7 @@ import pytest
 from parser.reference import parse_record
 from parser.settings import Rules
 from parser.verdicts import Accepted, Empty
-from simulator.blast import prepare, send
+from simulator.blast import TICK_S, prepare, send
 from simulator.errors import AcknowledgementError, UnreachableError
 from simulator.garbage import Kind
 
@@ -94,12 +94,12 @@ def test_a_run_by_time_ends_between_two_records() -> None:
 
 
 def test_a_pace_is_never_exceeded() -> None:
-    """At 1000 records/s, 100 records take at least 99 ms."""
+    """At 1000 records/s, 100 records take 99 ms, less the tick by which what is due goes out early."""
     sink = Sink()
     result = send("127.0.0.1", sink.port, prepare(4, 100), records=100, rate=1_000)
     sink.streams()
     assert result.sent == 100
-    assert result.seconds >= 0.099
+    assert result.seconds >= 0.099 - TICK_S
 
 
 def test_the_last_acknowledgement_is_waited_for() -> None:
