@@ -6,6 +6,7 @@ made grow is cut back to `_WAL_BYTES` when the reader is gone and the log begins
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from storage.sqlite.checkpoint import Checkpointer
 from storage.sqlite.schema import READINGS, Tables, check_tables, create_tables, is_blank
 
 _BUSY_MS: Final = 5_000
+_BUSY_REST_S: Final = 0.01
 _PAGE_BYTES: Final = 4_096
 _CACHE_KIB: Final = 16_384
 _WAL_BYTES: Final = 64 << 20
@@ -110,6 +112,20 @@ def open_for_reading(path: Path, tables: Tables = READINGS, *, busy_ms: int = _B
     return connection
 
 
+def _begin_wal(connection: apsw.Connection) -> None:
+    """Change to WAL, patiently: of two who make a file at once, SQLite refuses one without waiting."""
+    deadline = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            connection.pragma("journal_mode", "wal")
+        except apsw.BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_BUSY_REST_S)
+        else:
+            return
+
+
 def _prepare(connection: apsw.Connection, path: Path, tables: Tables) -> None:
     if is_blank(connection):
         connection.pragma("page_size", _PAGE_BYTES)
@@ -118,7 +134,7 @@ def _prepare(connection: apsw.Connection, path: Path, tables: Tables) -> None:
     # The change to WAL is itself a transaction with a rollback journal. EXTRA syncs the folder once that
     # is deleted: were it back after a power cut, it would take the file to a time before the WAL.
     connection.pragma("synchronous", "extra")
-    connection.pragma("journal_mode", "wal")
+    _begin_wal(connection)
     connection.pragma("synchronous", "full")
     connection.pragma("cache_size", -_CACHE_KIB)
     connection.pragma("journal_size_limit", _WAL_BYTES)

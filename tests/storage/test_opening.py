@@ -1,6 +1,7 @@
 """Opening a database: made where there is none, refused where it is not ours, and said in one line."""
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apsw
@@ -133,3 +134,11 @@ def test_a_damaged_database_says_so(path: Path) -> None:
     with pytest.raises(StorageError, match="damaged") as error:
         SqliteTableWriter(path).claim(3, JOURNAL, adopt=False)
     assert not error.value.retriable
+
+
+def test_many_can_make_one_file_at_once(path: Path) -> None:
+    """A server and commands beside it: each finds the tables made, whoever was first."""
+    with ThreadPoolExecutor(8) as pool:
+        for connection in pool.map(lambda _: open_for_writing(path), range(8)):
+            connection.close()
+    open_for_reading(path).close()
