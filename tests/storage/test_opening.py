@@ -139,6 +139,8 @@ def test_a_damaged_database_says_so(path: Path) -> None:
 def test_many_can_make_one_file_at_once(path: Path) -> None:
     """A server and commands beside it: each finds the tables made, whoever was first."""
     with ThreadPoolExecutor(8) as pool:
-        for connection in pool.map(lambda _: open_for_writing(path), range(8)):
-            connection.close()
-    open_for_reading(path).close()
+        for number in range(20):
+            one = path.with_name(f"{number}.db")
+            for connection in pool.map(open_for_writing, [one] * 8):
+                connection.close()
+            open_for_reading(one).close()
