@@ -24,8 +24,8 @@ from orders.accounts.factory import open_accounts
 from orders.accounts.managing import AccountManager
 from orders.accounts.passwords import Passwords
 from orders.accounts.rules import check_name, check_roles
-from orders.clock import now_ms
 from orders.permissions import ROLES
+from storage.clock import now_ms
 
 T = TypeVar("T")
 

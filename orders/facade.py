@@ -18,7 +18,6 @@ import msgspec
 from orders.book.base import Order, OrderBook, OrderPlace, id_of
 from orders.book.states import TRANSITIONS, OrderState
 from orders.checking import check_order
-from orders.clock import now_ms
 from orders.errors import (
     KeyReusedError,
     NoSuchOrderError,
@@ -33,6 +32,7 @@ from orders.request import OrderRequest, described
 from orders.settings import OrderSettings
 from orders.speaking import Speaker
 from orders.supplier import Placed, Queued, Supplier
+from storage.clock import now_ms
 from storage.errors import StorageError
 
 _RESOLVE_S: Final = 5.0

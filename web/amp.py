@@ -16,7 +16,7 @@ from mes.amp.errors import AmpError, KeyReusedError, NoSuchOrderError, RefusedEr
 from mes.amp.orders import OrderRequest
 from mes.amp.service import AmpService
 from mes.amp.states import State
-from web.amp_access import follow_trace, require_token
+from web.amp_access import require_token
 from web.amp_bodies import (
     MAX_BODY_BYTES,
     Orders,
@@ -31,6 +31,7 @@ from web.amp_bodies import (
 from web.bodies import whole_bodies
 from web.health import Liveness
 from web.problems import AnyRequest, ParameterError, ProblemError, answer_problem
+from web.tracing import traced
 
 MAX_ORDERS: Final = 200
 """Orders in one answer."""
@@ -122,7 +123,7 @@ def create_amp_app(service: AmpService, token: str) -> Litestar:
     return Litestar(
         route_handlers=[api, healthz],
         dependencies={"service": Provide(lambda: service, sync_to_thread=False)},
-        middleware=[follow_trace, whole_bodies],
+        middleware=[traced(), whole_bodies],
         exception_handlers={Exception: _answer_error},
         response_headers={"Cache-Control": "no-store"},
         openapi_config=None,

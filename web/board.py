@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 
 from parser.parsed import ParsedBlock
+from storage.clock import now_ms
 from storage.live import Glimpse, LiveFeed, Watcher
-from web.times import now_ms
 from web.views import ReadingView, view_rows
 
 TURN_S: Final = 0.25

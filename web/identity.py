@@ -59,11 +59,6 @@ class Identity:
         self._security = security
         self._cookie = cookie
 
-    @property
-    def is_open(self) -> bool:
-        """Whether there is no login."""
-        return self._security is None
-
     def known(self) -> Middleware:
         """A middleware that puts the caller into the scope, None where nobody knows them."""
 

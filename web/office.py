@@ -15,10 +15,10 @@ from orders.accounts.principal import Principal
 from orders.accounts.security import SecurityController
 from orders.facade import AmpFacade
 from orders.logs.base import LogStore
+from orders.sparing import Sparing
 from orders.speaking import Speaker
 from web.problems import ProblemError, status_of
 
-_MINUTE_S: Final = 60.0
 _IN_A_MINUTE: Final = 600
 _USUAL: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.NOT_ACCEPTABLE})
 _OURS: Final = frozenset({HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY})
@@ -43,8 +43,7 @@ class Refusals:
     def __init__(self, log: Speaker, now: Callable[[], float] = time.monotonic) -> None:
         self._log = log
         self._now = now
-        self._since = now()
-        self._told = self._untold = 0
+        self._sparing = Sparing(_IN_A_MINUTE)
 
     async def note(self, error: Exception, scope: Scope) -> None:
         """A request ended with this error."""
@@ -64,15 +63,10 @@ class Refusals:
         )
 
     def _may_tell(self) -> bool:
-        if self._now() - self._since >= _MINUTE_S:
-            if self._untold:
-                self._log.warning("Refused requests were not written one by one", count=self._untold)
-            self._since = self._now()
-            self._told = self._untold = 0
-        if self._told >= _IN_A_MINUTE:
-            self._untold += 1
+        if not self._sparing.lets(int(self._now() * 1_000)):
             return False
-        self._told += 1
+        if count := self._sparing.left_out():
+            self._log.warning("Refused requests were not written one by one", count=count)
         return True
 
 

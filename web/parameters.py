@@ -8,10 +8,11 @@ from litestar.params import PathParameter, QueryParameter, SkipValidation
 
 from parser.reference import read_device_id
 from storage.base import ReadingStore
+from storage.clock import now_ms
 from web.guard import path_name
 from web.paging import MAX_READINGS, MAX_ROWS
 from web.problems import NoSuchDeviceError, ParameterError
-from web.times import now_ms, parse_time
+from web.times import parse_time
 
 FOREVER: Final = 1 << 62
 """Later than any reading, in milliseconds since 1970 UTC."""

@@ -4,7 +4,6 @@ Inside, a time is a whole number of milliseconds since 1970 UTC.
 """
 
 import re
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,11 +14,6 @@ _RFC_3339: Final = re.compile(
 )
 _MILLISECONDS: Final = re.compile(r"-?\d{1,15}", re.ASCII)
 _LOST_PLUS: Final = re.compile(r" (?=\d\d:\d\d$)", re.ASCII)
-
-
-def now_ms() -> int:
-    """The wall clock."""
-    return time.time_ns() // 1_000_000
 
 
 def parse_time(text: str) -> int:

@@ -14,8 +14,9 @@ import structlog
 
 from mes.amp.errors import AmpError
 from mes.amp.orders import Order
-from mes.amp.service import AmpService, wall_ms
+from mes.amp.service import AmpService
 from mes.amp.states import State
+from storage.clock import now_ms
 from storage.errors import StorageError
 
 RETRY_S: Final = 5.0
@@ -42,7 +43,7 @@ class Line:
         service: AmpService,
         piece_s: float,
         *,
-        now_ms: Callable[[], int] = wall_ms,
+        now_ms: Callable[[], int] = now_ms,
         wait: Callable[[asyncio.Event, float | None], Awaitable[None]] = wait_for,
     ) -> None:
         self._service = service

@@ -5,7 +5,6 @@ their way.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -14,19 +13,15 @@ from mes.amp.errors import AmpError
 from mes.amp.orders import NewOrder, Order, OrderRequest, Placed
 from mes.amp.states import State
 from mes.amp.store import AmpStore
+from storage.clock import now_ms
 
 _log = structlog.get_logger(__name__)
-
-
-def wall_ms() -> int:
-    """The wall clock."""
-    return time.time_ns() // 1_000_000
 
 
 class AmpService:
     """What can be done with orders. Every call may raise `storage.errors.StorageError`."""
 
-    def __init__(self, store: AmpStore, *, now_ms: Callable[[], int] = wall_ms) -> None:
+    def __init__(self, store: AmpStore, *, now_ms: Callable[[], int] = now_ms) -> None:
         self._store = store
         self._now_ms = now_ms
         self.arrived = asyncio.Event()

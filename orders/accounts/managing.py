@@ -11,7 +11,7 @@ from orders.accounts.errors import NameTakenError, NoSuchTokenError, NoSuchUserE
 from orders.accounts.passwords import Passwords
 from orders.accounts.rules import check_name, check_password, check_roles, check_token
 from orders.accounts.saying import Log
-from orders.clock import now_ms
+from storage.clock import now_ms
 
 _DAY_MS: Final = 86_400_000
 

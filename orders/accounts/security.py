@@ -22,10 +22,11 @@ from orders.accounts.errors import (
 from orders.accounts.passwords import Passwords
 from orders.accounts.principal import Principal, principal_of
 from orders.accounts.rules import is_name
-from orders.accounts.saying import Log, Sparing
+from orders.accounts.saying import Log
 from orders.accounts.throttle import Throttle
-from orders.clock import now_ms
 from orders.settings import AccountSettings
+from orders.sparing import Sparing
+from storage.clock import now_ms
 from storage.errors import StorageError
 
 _HOUR_MS: Final = 3_600_000
@@ -185,5 +186,7 @@ class SecurityController:
 
     def _say_refused(self, reason: str, name: str, address: str = "") -> None:
         """`name` is of somebody who could be called so, or empty."""
-        info = {"reason": reason, **({"address": address} if address else {}), **self._sparing.left_out()}
+        info = {"reason": reason, **({"address": address} if address else {})}
+        if count := self._sparing.left_out():
+            info["left_out"] = str(count)
         self._log.warning("Connection attempt failed", user_id=name, **info)

@@ -6,7 +6,6 @@ FATAL go to standard error at once: a log that can't be written must not hide wh
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -20,6 +19,7 @@ from orders.logs.logger import ActivityLogger, Loggers
 from orders.logs.metrics import LogMetrics
 from orders.logs.waiting import WaitingRows
 from orders.settings import LogSettings
+from storage.clock import now_ms
 from storage.errors import StorageError
 
 _WRITTEN_TOGETHER: Final = 500
@@ -41,14 +41,10 @@ class LogStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Why rows wait; empty while they are written."""
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class Clock(NamedTuple):
     """What the handler knows of time."""
 
-    now_ms: Callable[[], int] = _now_ms
+    now_ms: Callable[[], int] = now_ms
     """Milliseconds since 1970 UTC; rows bear it, and what is old is old by it."""
 
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
