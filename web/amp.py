@@ -23,12 +23,11 @@ from web.amp_bodies import (
     OrderView,
     QueuePage,
     StateBody,
-    read_body,
     read_key,
     view_entry,
     view_order,
 )
-from web.bodies import whole_bodies
+from web.bodies import read_body, whole_bodies
 from web.health import Liveness
 from web.problems import AnyRequest, ParameterError, ProblemError, answer_problem
 from web.tracing import traced

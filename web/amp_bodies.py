@@ -1,23 +1,19 @@
-"""What comes to the supplier and what it answers, as JSON: strictly read, times in RFC 3339."""
+"""What comes to the supplier and what it answers, as JSON; times in RFC 3339."""
 
 import re
-from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
 from mes.amp.orders import Order
 from mes.amp.products import PRODUCTS
-from web.problems import AnyRequest, ParameterError, ProblemError
+from web.problems import AnyRequest, ParameterError
 from web.times import format_time
 
 MAX_BODY_BYTES: Final = 4 * 1024
 MAX_KEY_LENGTH: Final = 64
 
 _KEY: Final = re.compile(rf"[ -~]{{1,{MAX_KEY_LENGTH}}}", re.ASCII)
-_FIELD: Final = re.compile(r"field `(.*?)`|at `\$\.(\w+)")
-
-_Body = TypeVar("_Body", bound=msgspec.Struct)
 
 
 class StateBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,24 +53,6 @@ class QueuePage(msgspec.Struct, frozen=True):
     orders: list[QueueEntry]
     next: int | None
     """What to give as `after` for the next page, None on the last."""
-
-
-async def read_body(request: AnyRequest, kind: type[_Body]) -> _Body:
-    """What the request brings.
-
-    Raises:
-        ParameterError: a field is missing, unknown or of another type (400).
-        ProblemError: it is not JSON (400).
-    """
-    body = await request.body()
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        found = _FIELD.search(str(error))
-        parameter = next(filter(None, found.groups()), "body") if found else "body"
-        raise ParameterError(parameter, str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise ProblemError(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
 
 
 def read_key(request: AnyRequest) -> str:

@@ -8,9 +8,10 @@ deadline for a reader that takes nothing (`web.deadlines`) then holds for each p
 networks are served, dead ones closed.
 """
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from litestar import Request, Response
@@ -21,7 +22,10 @@ from litestar.types import ASGIApp, HTTPReceiveMessage, Receive, Scope, Send, We
 
 from web.problems import AnyRequest, ParameterError, ProblemError
 
+_FIELD: Final = re.compile(r"field `(.*?)`|at `\$\.(\w+)")
 _PIECE_BYTES: Final = 64 * 1024
+
+_Body = TypeVar("_Body", bound=msgspec.Struct)
 
 
 class BrokenOffError(ProblemError):
@@ -66,17 +70,22 @@ class JsonRequest(Request[object, object, State]):
             raise ParameterError("body", "is nested too deeply") from None
 
 
-async def check_types(request: AnyRequest, kind: type[msgspec.Struct]) -> None:
-    """See that each value in the body has the type that it should have.
+async def read_body(request: AnyRequest, kind: type[_Body]) -> _Body:
+    """What the request brings, of the types that it should have.
 
     Raises:
-        ParameterError: one has not; it is named.
+        ParameterError: a field is missing, unknown or of another type (400).
+        ProblemError: it is not JSON (400).
     """
+    body = await request.body()
     try:
-        msgspec.json.decode(await request.body(), type=kind)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `$.")
-        raise ParameterError(path.rstrip("`") or "body", text) from error
+        found = _FIELD.search(str(error))
+        parameter = next(filter(None, found.groups()), "body") if found else "body"
+        raise ParameterError(parameter, str(error).partition(" - at `")[0]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
 
 
 def answer_bytes(body: bytes, media_type: str, headers: Mapping[str, str]) -> Response[bytes]:

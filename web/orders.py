@@ -34,7 +34,7 @@ from orders.permissions import Permission
 from orders.request import OrderRequest
 from orders.supplier import Queued
 from storage.errors import StorageError
-from web.bodies import check_types
+from web.bodies import read_body
 from web.identity import caller, check_permission, needs
 from web.paging import before_order, link_header, next_url, order_cursor
 from web.parameters import CursorQuery
@@ -143,7 +143,7 @@ async def submit_order(
     """
     key = _key(idempotency_key)
     principal = caller(request.scope)
-    await check_types(request, OrderRequest)
+    await read_body(request, OrderRequest)
     try:
         with _answered():
             standing = await facade.submit(Customer(principal.user_id, principal.name), data, key)

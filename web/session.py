@@ -18,7 +18,7 @@ from orders.accounts.errors import LockedOutError, TooManyLoginsError
 from orders.accounts.errors import NotAuthenticatedError as WrongPasswordError
 from orders.accounts.principal import Principal
 from orders.accounts.security import SecurityController
-from web.bodies import check_types
+from web.bodies import read_body
 from web.identity import COOKIE, SECURE_COOKIE, NotAuthenticatedError, caller, cookie_of
 from web.problems import PROBLEM_HANDLERS, AnyRequest, Problem, ProblemError, TooManyError
 
@@ -85,7 +85,7 @@ async def log_in(
     """A session, in the cookie `headrace_session`; behind HTTPS in `__Host-headrace_session`."""
     if security is None:
         raise ProblemError(HTTPStatus.CONFLICT, "this server has no login: everybody may do everything")
-    await check_types(request, Login)
+    await read_body(request, Login)
     address = request.client.host if request.client else ""
     try:
         secret, principal = await security.login(data.name, data.password, address)
