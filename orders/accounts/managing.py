@@ -10,7 +10,7 @@ from orders.accounts.credentials import digest_of, new_token
 from orders.accounts.errors import NameTakenError, NoSuchTokenError, NoSuchUserError
 from orders.accounts.passwords import Passwords
 from orders.accounts.rules import check_name, check_password, check_roles, check_token
-from orders.accounts.saying import Log
+from orders.speaking import Speaker
 from storage.clock import now_ms
 
 _DAY_MS: Final = 86_400_000
@@ -27,7 +27,7 @@ class AccountManager:
         store: AccountStore,
         passwords: Passwords,
         *,
-        log: Log,
+        log: Speaker,
         now_ms: Callable[[], int] = now_ms,
     ) -> None:
         self._store = store

@@ -4,6 +4,9 @@ A login looks at the password whoever it claims to be, so its time does not say 
 counts as failed until it is known to be good. What came of it is said in the log; the caller hears only that
 it failed. A session and a token are worth what their user is worth at the moment: roles, activity and
 generation are read at every call.
+
+A wrong password is always said: the throttle lets through no more of them than a log can take. What costs
+nothing to refuse, such as a token that is none, is said sparingly.
 """
 
 from collections.abc import Callable
@@ -22,10 +25,10 @@ from orders.accounts.errors import (
 from orders.accounts.passwords import Passwords
 from orders.accounts.principal import Principal, principal_of
 from orders.accounts.rules import is_name
-from orders.accounts.saying import Log
 from orders.accounts.throttle import Throttle
 from orders.settings import AccountSettings
 from orders.sparing import Sparing
+from orders.speaking import Speaker
 from storage.clock import now_ms
 from storage.errors import StorageError
 
@@ -50,7 +53,7 @@ class SecurityController:
         store: AccountStore,
         settings: AccountSettings,
         *,
-        log: Log,
+        log: Speaker,
         passwords: Passwords | None = None,
         now_ms: Callable[[], int] = now_ms,
     ) -> None:

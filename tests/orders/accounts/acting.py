@@ -42,13 +42,21 @@ class Recorded:
     def __init__(self) -> None:
         self.said: list[tuple[str, str, dict[str, str]]] = []
 
-    def info(self, message: str, /, **info: str) -> None:
+    def info(self, message: str, /, *, user_id: str | None = None, **info: object) -> None:
         """Keep it."""
-        self.said.append(("info", message, info))
+        self._keep("info", message, user_id, info)
 
-    def warning(self, message: str, /, **info: str) -> None:
+    def warning(self, message: str, /, *, user_id: str | None = None, **info: object) -> None:
         """Keep it."""
-        self.said.append(("warning", message, info))
+        self._keep("warning", message, user_id, info)
+
+    def error(self, message: str, /, *, user_id: str | None = None, **info: object) -> None:
+        """Keep it."""
+        self._keep("error", message, user_id, info)
+
+    def _keep(self, level: str, message: str, user_id: str | None, info: dict[str, object]) -> None:
+        whose = {} if user_id is None else {"user_id": user_id}
+        self.said.append((level, message, {**whose, **{name: str(value) for name, value in info.items()}}))
 
     def refusals(self) -> list[tuple[str, str]]:
         """Reason and user of each refusal."""
