@@ -31,6 +31,7 @@ class Floor:
         self.url = ""
         self._stop = asyncio.Event()
         self._up = threading.Event()
+        self._down = threading.Event()
 
     def do(self, action: Callable[[], T]) -> T:
         """Do something in the loop and wait for it."""
@@ -50,18 +51,22 @@ class Floor:
 
     async def run(self) -> None:
         """Serve until it is stopped."""
-        async with self.served() as address:
-            self.url, self.port = address.url, address.port
-            self._up.set()
-            await self._stop.wait()
+        try:
+            async with self.served() as address:
+                self.url, self.port = address.url, address.port
+                self._up.set()
+                await self._stop.wait()
+        finally:
+            self._down.set()
 
     def served(self) -> AbstractAsyncContextManager[Address]:
         """How it is served: here everybody may do everything, and no supplier is there."""
         return self.shop.serve(port=self.port)
 
     def stop(self) -> None:
-        """End serving; may be called again."""
+        """End serving, and wait until nobody answers any more: while it ends, requests still may succeed."""
         self._loop.call_soon_threadsafe(self._stop.set)
+        assert self._down.wait(30)
 
     def wait(self) -> None:
         """Until it is served."""
