@@ -17,9 +17,10 @@ import msgspec
 import uvloop
 
 from headrace.logs import configure_logs
+from ingest.assembler import Numbering
 from ingest.clock import StampClock
 from ingest.journal import Journal
-from ingest.listener import Listener, Numbering
+from ingest.listener import Listener
 from ingest.metrics import IngestMetrics
 from ingest.server import IngestServer
 from ingest.settings import IngestSettings, JournalSettings
@@ -160,7 +161,7 @@ async def discard(options: Options, meter: Meter) -> list[int]:
 
     def submit(block: Block) -> None:
         meter.count(ParsedBlock.of(block).block.records)
-        loop.call_soon(listener.committed, block.id)
+        loop.call_soon(listener.assembler.committed, block.id)
 
     settings = IngestSettings(port=0, max_connections=options.connections)
     listener = Listener(
@@ -177,7 +178,7 @@ async def durable(options: Options, meter: Meter) -> list[int]:
     server = IngestServer(
         settings, Rules(), journal, Numbering(1, 0), sinks={}, feed=LiveFeed(), metrics=IngestMetrics()
     )
-    committed = server.listener.committed
+    committed = server.listener.assembler.committed
 
     def count(last: int) -> None:
         committed(last)
@@ -185,7 +186,7 @@ async def durable(options: Options, meter: Meter) -> list[int]:
         meter.processed = 0
         meter.count(journal.tail.next_record)
 
-    server.listener.committed = count  # type: ignore[method-assign]  # where a block is acknowledged
+    server.listener.assembler.committed = count  # type: ignore[method-assign]  # where a block is acknowledged
     await server.start("bench")
     return server.listener.ports
 

@@ -12,9 +12,9 @@ import structlog
 from headrace.config import Config
 from headrace.errors import ConfigError, FailedError
 from headrace.office import run_office
+from ingest.assembler import Numbering
 from ingest.errors import IngestError
 from ingest.journal import Journal
-from ingest.listener import Numbering
 from ingest.metrics import IngestMetrics
 from ingest.server import IngestServer, ServerStatistics
 from ingest.sink import SinkTask

@@ -35,30 +35,36 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_acknowledged",
         "_arrivals",
+        "_assembler",
         "_blocked",
         "_closes",
         "_framer",
         "_listener",
         "_transport",
         "acknowledges",
+        "address",
         "ending",
         "heard",
         "id",
-        "peer",
         "records",
         "why",
     )
 
-    def __init__(self, listener: "Listener", rules: Rules, *, acknowledges: bool) -> None:
+    def __init__(
+        self, listener: "Listener", rules: Rules, address: tuple[str, int], *, acknowledges: bool
+    ) -> None:
         self._listener = listener
+        self._assembler = listener.assembler
         self._framer = Framer(rules)
-        self._arrivals = listener.arrivals
+        self._arrivals = self._assembler.arrivals
         self._acknowledged = 0
         self._blocked = False
         self._closes = False
         self.acknowledges = acknowledges
         self.id = 0
-        self.peer = ""
+        self.address = address
+        """The peer's host and port."""
+
         self.records = 0
         """Record numbers taken so far."""
 
@@ -71,10 +77,10 @@ class Connection(asyncio.Protocol):
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask to be admitted."""
+        """Be one of the listener's."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=0)
-        self._listener.admit(self, self._transport)
+        self._listener.admitted(self)
 
     def data_received(self, data: bytes) -> None:
         """Put the whole records aside for the tick."""
@@ -88,7 +94,7 @@ class Connection(asyncio.Protocol):
             self.heard = self._listener.now()  # a tick hears only of whole records
             for chunk in self._framer.feed(data):
                 self._arrivals.add(self, chunk)
-        self._listener.arrived(len(data))
+        self._assembler.arrived(len(data))
 
     def eof_received(self) -> bool:
         """The machine has sent all; whether the transport stays open for the last acknowledgement."""
@@ -109,7 +115,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It has."""
         self._blocked = False
-        self._listener.acknowledge_again(self)
+        self._assembler.acknowledge_again(self)
         if self._closes:
             self._transport.close()
 

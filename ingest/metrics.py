@@ -17,6 +17,9 @@ class IngestMetrics:
         self.opened = Counter("headrace_connections_opened", "Connections accepted", registry=r)
         self.closed = Counter("headrace_connections_closed", "Connections ended", ["why"], registry=r)
         self.refused = Counter("headrace_connections_refused", "Not accepted", ["why"], registry=r)
+        self.rests = Counter(
+            "headrace_listener_rests", "Times a listener rested, out of file descriptors", registry=r
+        )
         self.received_bytes = Counter("headrace_received_bytes", "Bytes read", registry=r)
         self.received_records = Counter("headrace_received_records", "Record numbers taken", registry=r)
         self.paused = Gauge("headrace_reading_paused", "1 while reading is paused", registry=r)

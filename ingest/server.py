@@ -14,9 +14,10 @@ from typing import Final
 import msgspec
 import structlog
 
+from ingest.assembler import Numbering
 from ingest.clock import StampClock
 from ingest.journal import Journal, JournalState, JournalStatistics
-from ingest.listener import Listener, Numbering
+from ingest.listener import Listener
 from ingest.live import LivePublisher
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
@@ -159,7 +160,7 @@ class IngestServer:
         """Wait until all that arrived is committed; not for a journal that can't commit."""
         if self._journal.statistics.state is JournalState.WRITING:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.listener.settled.wait(), _COMMIT_S)
+                await asyncio.wait_for(self.listener.assembler.settled.wait(), _COMMIT_S)
 
     # What the journal's threads call, and what it leads to on the loop.
 
@@ -171,7 +172,7 @@ class IngestServer:
 
     def _committed(self, blocks: Sequence[Block], seconds: float) -> None:
         self.metrics.commit_seconds.observe(seconds)
-        self.listener.committed(blocks[-1].id)
+        self.listener.assembler.committed(blocks[-1].id)
         for sink in self._sinks:
             sink.committed(blocks[-1].id, blocks[-1].stamp_us)
         self._live.committed(blocks)

@@ -7,8 +7,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from ingest.assembler import Numbering
 from ingest.clock import StampClock
-from ingest.listener import Listener, Numbering
+from ingest.listener import Listener
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
 from parser.block import Block, Closed, Event, Opened
@@ -52,11 +53,11 @@ class Floor:
     def _submit(self, block: Block) -> None:
         self.blocks.append(block)
         if self.commits:
-            asyncio.get_running_loop().call_soon(self.listener.committed, block.id)
+            asyncio.get_running_loop().call_soon(self.listener.assembler.committed, block.id)
 
     def commit(self) -> None:
         """Make all blocks durable that are there."""
-        self.listener.committed(self.blocks[-1].id)
+        self.listener.assembler.committed(self.blocks[-1].id)
 
     @property
     def records(self) -> int:

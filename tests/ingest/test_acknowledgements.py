@@ -86,7 +86,7 @@ async def test_acknowledgements_that_cannot_be_sent_melt_into_the_newest() -> No
         for count in range(1, 30):
             await machine.send(RECORD)
             await reached(lambda count=count: shop.records == count, "a block")  # type: ignore[misc]
-        await reached(shop.listener.settled.is_set, "the commit")
+        await reached(shop.listener.assembler.settled.is_set, "the commit")
         connection.resume_writing()
         assert await machine.acknowledged() == 29
         await machine.send(RECORD)
@@ -101,7 +101,7 @@ async def test_what_is_not_durable_is_not_acknowledged_when_writing_resumes() ->
         connection.pause_writing()
         await machine.send(RECORD)
         await reached(lambda: shop.records == 1, "a block")
-        await reached(shop.listener.settled.is_set, "its commit")
+        await reached(shop.listener.assembler.settled.is_set, "its commit")
         shop.commits = False
         await machine.send(RECORD)
         await reached(lambda: shop.records == 2, "another block")
@@ -124,7 +124,7 @@ async def test_the_last_acknowledgement_waits_for_a_sender_that_reads_late() -> 
         await machine.send(RECORD * 7)
         machine.writer.write_eof()
         await reached(lambda: shop.closed, "the closing")
-        await reached(shop.listener.settled.is_set, "the commit")
+        await reached(shop.listener.assembler.settled.is_set, "the commit")
         assert len(shop.listener.connections) == 1
         connection.resume_writing()
         assert await machine.rest() == b"ACK,7#"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ingest.assembler import Numbering
 from ingest.journal import Journal, JournalState
-from ingest.listener import Numbering
 from ingest.metrics import IngestMetrics
 from ingest.server import IngestServer
 from ingest.settings import MIB, IngestSettings, JournalSettings
@@ -131,7 +131,7 @@ async def test_machines_wait_while_the_disk_is_full(small_disk: Path) -> None:
         filler.unlink()
         await asyncio.wait_for(flood, DEADLINE_S)
         await reached(lambda: not server.statistics.connections, "the end of the connection")
-        await reached(server.listener.settled.is_set, "the last commit")
+        await reached(server.listener.assembler.settled.is_set, "the last commit")
         assert not server.statistics.paused
         assert not server.statistics.troubles
     assert _records(small_disk / "journal") == 1_200_000
@@ -150,7 +150,7 @@ async def test_a_slow_sync_makes_machines_wait_and_nothing_grow(tmp_path: Path) 
                 await asyncio.sleep(0.005)
             await flood
             await reached(lambda: not server.statistics.connections, "the end of the connection")
-            await reached(server.listener.settled.is_set, "the last commit")
+            await reached(server.listener.assembler.settled.is_set, "the last commit")
             assert pauses
             assert most < 24 * MIB
             assert disk.syncs > 2
@@ -161,14 +161,14 @@ async def test_a_failed_journal_acknowledges_nothing_and_the_server_stays_up(tmp
     """It is not ready, says why, and pauses all machines."""
     with Disk() as disk:
         async with serving(tmp_path, disk.name) as server:
-            await reached(server.listener.settled.is_set, "the first commit")
+            await reached(server.listener.assembler.settled.is_set, "the first commit")
             disk.fail_always("sync")
             reader, writer = await asyncio.open_connection("127.0.0.1", server.listener.ports[0])
             writer.write(_RECORD)
             await reached(lambda: "journal_not_writing" in server.statistics.paused, "the pause")
             assert any("failed on purpose" in trouble for trouble in server.statistics.troubles)
             assert server.statistics.listening
-            assert not server.listener.settled.is_set()
+            assert not server.listener.assembler.settled.is_set()
             writer.close()
             assert not await reader.read()
         assert not (await server.stop()).durable

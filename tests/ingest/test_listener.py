@@ -122,7 +122,7 @@ async def test_the_end_of_the_server_ends_all_streams() -> None:
         assert not shop.listener.listening
         with pytest.raises(OSError, match=r"Connect call failed|refused"):
             await asyncio.open_connection("127.0.0.1", port)
-        await reached(shop.listener.settled.is_set, "the last commit")
+        await reached(shop.listener.assembler.settled.is_set, "the last commit")
         shop.listener.hang_up()
         assert await machine.rest() == b""
 

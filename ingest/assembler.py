@@ -1,0 +1,173 @@
+"""The tick that makes one block of what all connections delivered.
+
+A tick comes `tick_ms` after the first byte that waits for one, or as soon as 1 MiB waits; while nothing
+arrives nothing happens. It brings together what each connection has sent, numbers the records, and hands
+the block to the journal. When the block is durable the acknowledgements go out.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from ingest.arrivals import Arrivals, Gathered
+from ingest.clock import StampClock
+from ingest.connection import Connection
+from ingest.gate import Gate
+from ingest.metrics import IngestMetrics
+from ingest.settings import MIB, IngestSettings
+from parser.block import Block, Closed, Event
+from parser.settings import Rules
+
+_BLOCK_BYTES: Final = 1 * MIB
+_QUEUE_HIGH: Final = 8 * MIB
+_QUEUE_LOW: Final = 2 * MIB
+
+
+class Numbering(NamedTuple):
+    """What the next block begins with."""
+
+    block: int
+    record: int
+
+
+class _Submitted(NamedTuple):
+    """A block on its way to the disk, and whom to tell when it is there."""
+
+    block: int
+    bytes: int
+    acknowledge: list[tuple[Connection, int]]
+    closing: list[Connection]
+
+
+class Assembler:
+    """What has arrived since the last tick, and what is on its way to the disk."""
+
+    def __init__(
+        self,
+        settings: IngestSettings,
+        rules: Rules,
+        clock: StampClock,
+        numbering: Numbering,
+        *,
+        submit: Callable[[Block], None],
+        gate: Gate,
+        metrics: IngestMetrics,
+    ) -> None:
+        """`submit` gets each block, and `committed` has to be called with it when it is durable."""
+        self._settings = settings
+        self._rules = rules
+        self._clock = clock
+        self._next = numbering
+        self._submit = submit
+        self._gate = gate
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self.arrivals = Arrivals(rules.delimiter)
+        self._ended: list[Connection] = []
+        self._events: list[Event] = []
+        self._waiting_bytes = 0
+        self._submitted: deque[_Submitted] = deque()
+        self._submitted_bytes = 0
+        self.settled = asyncio.Event()
+        """Set while nothing that was made into a block waits to become durable."""
+
+    # What connections call.
+
+    def happened(self, event: Event) -> None:
+        """Something that the next block is to tell."""
+        self._events.append(event)
+        self._schedule()
+
+    def arrived(self, size: int) -> None:
+        """A connection has sent so much."""
+        self._waiting_bytes += size
+        if self._timer is None:
+            self._schedule()
+        elif self._waiting_bytes >= _BLOCK_BYTES:
+            self.tick()
+
+    def ended(self, connection: Connection) -> None:
+        """A connection's stream is over."""
+        self._ended.append(connection)
+        self._schedule()
+
+    def acknowledge_again(self, connection: Connection) -> None:
+        """What became durable while a connection could not be told."""
+        if not any(pair[0] is connection for s in self._submitted for pair in s.acknowledge):
+            connection.acknowledge(connection.records)
+
+    # The tick.
+
+    def _schedule(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._settings.tick_ms / 1000, self.tick)
+
+    def tick(self) -> None:
+        """Make a block of everything that has arrived."""
+        begun = time.perf_counter()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        ended, self._ended = self._ended, []
+        self._metrics.received_bytes.inc(self._waiting_bytes)
+        self._waiting_bytes = 0
+        gathered = self.arrivals.take()
+        events, self._events = self._events, []
+        events += [Closed(c.id, c.why, c.bytes) for c in ended if c.id]
+        if gathered.payload or events:
+            wanting = self._hear(gathered)
+            self._hand_on(self._block(gathered, events), wanting, [c for c in ended if c.acknowledges])
+        self._metrics.tick_seconds.observe(time.perf_counter() - begun)
+
+    def _hear(self, gathered: Gathered) -> list[tuple[Connection, int]]:
+        """Note who was heard; who wants to be told, and of how many records."""
+        now = self._loop.time()
+        wanting = []
+        for connection, records in zip(gathered.senders, gathered.chunks["records"].tolist(), strict=True):
+            if connection.ending is None:
+                connection.heard = now
+            if connection.acknowledges:
+                connection.records += records
+                wanting.append((connection, connection.records))
+        return wanting
+
+    def _block(self, gathered: Gathered, events: list[Event]) -> Block:
+        return Block(
+            self._next.block,
+            self._settings.node_id,
+            self._next.record,
+            self._clock.stamp(),
+            self._rules,
+            tuple(events),
+            gathered.chunks,
+            gathered.payload,
+        )
+
+    def _hand_on(
+        self, block: Block, wanting: list[tuple[Connection, int]], closing: list[Connection]
+    ) -> None:
+        self._next = Numbering(block.id + 1, block.next_record)
+        self._metrics.received_records.inc(block.records)
+        self._submitted.append(_Submitted(block.id, len(block.payload), wanting, closing))
+        self._submitted_bytes += len(block.payload)
+        self.settled.clear()
+        self._submit(block)
+        if self._submitted_bytes >= _QUEUE_HIGH:
+            self._gate.close("commit_queue")
+
+    def committed(self, last: int) -> None:
+        """All blocks up to this one are durable."""
+        while self._submitted and self._submitted[0].block <= last:
+            done = self._submitted.popleft()
+            self._submitted_bytes -= done.bytes
+            for connection, records in done.acknowledge:
+                connection.acknowledge(records)
+            for connection in done.closing:
+                connection.close_acknowledged()
+        if not self._submitted:
+            self.settled.set()
+        if self._submitted_bytes <= _QUEUE_LOW:
+            self._gate.open("commit_queue")
