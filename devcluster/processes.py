@@ -75,7 +75,11 @@ class Process:
 
 
 def spawn(command: list[str], log: Path) -> Process:
-    """Start a program whose output goes to the log, in a session of its own: no Ctrl-C of ours reaches it."""
+    """Start a program whose output goes to the log, in a group of its own: no Ctrl-C of ours reaches it.
+
+    Not in a session of its own: Linux shares the processors out by session first (`autogroup`), and a single
+    thread of one can wait for 100 ms while the many of another run.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     pid = os.posix_spawn(
         command[0],
@@ -86,7 +90,7 @@ def spawn(command: list[str], log: Path) -> Process:
             (os.POSIX_SPAWN_OPEN, 1, log, flags, 0o644),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ],
-        setsid=True,
+        setpgroup=0,
         setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
     )
     return Process(pid, int(_stat(pid)[_BEGINNING]))
