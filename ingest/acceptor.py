@@ -118,7 +118,7 @@ async def listening_sockets(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _listen(sock: socket.socket, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
+def _listen(sock: socket.socket, address: tuple[object, ...]) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
