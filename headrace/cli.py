@@ -11,7 +11,7 @@ import click
 import uvloop
 
 from benchmarks.command import bench
-from headrace import accounts, databases
+from headrace import accounts, cert, databases
 from headrace import demo as demo_
 from headrace import mes as mes_
 from headrace import quarantine as quarantine_
@@ -37,6 +37,7 @@ main.add_command(simulate)
 main.add_command(bench)
 main.add_command(accounts.user)
 main.add_command(accounts.token)
+main.add_command(cert.cert)
 
 
 @main.command()

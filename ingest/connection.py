@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         "ending",
         "heard",
         "id",
+        "identity",
         "records",
         "why",
     )
@@ -65,6 +66,9 @@ class Connection(asyncio.Protocol):
         self.address = address
         """The peer's host and port."""
 
+        self.identity: str | None = None
+        """Who it proved to be by its certificate, where that is asked."""
+
         self.records = 0
         """Record numbers taken so far."""
 
@@ -80,6 +84,7 @@ class Connection(asyncio.Protocol):
         """Be one of the listener's."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=0)
+        self.identity = self._transport.get_extra_info("identity")
         self._listener.admitted(self)
 
     def data_received(self, data: bytes) -> None:

@@ -14,10 +14,12 @@ from ingest.acceptor import Acceptor, Address, listening_sockets
 from ingest.assembler import Assembler, Numbering
 from ingest.clock import StampClock
 from ingest.connection import IDLE_TIMEOUT, SHUTDOWN, Connection
-from ingest.errors import ListenError
+from ingest.encrypted import shake_hands
+from ingest.errors import HandshakeError, ListenError
 from ingest.gate import Gate
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
+from ingest.tls import Certificates, Failures
 from parser.block import Block, Opened, Started
 from parser.framing import Ending
 from parser.settings import Rules
@@ -56,6 +58,9 @@ class Listener:
         self._acceptors: list[list[Acceptor]] = []
         self._adopting: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._failures = Failures(self.now)
+        self.certificates: Certificates | None = None
+        """With TLS, once it has started."""
 
     # From start to end.
 
@@ -63,8 +68,11 @@ class Listener:
         """Say in the journal that the server began, and listen.
 
         Raises:
+            CertificateError: what TLS needs can't be used.
             ListenError: an address can't be listened on.
         """
+        if self._settings.tls_cert is not None:
+            self.certificates = Certificates(self._settings)
         self.assembler.happened(Started(version))
         self.assembler.tick()
         await self._listen("port", self._settings.port, acknowledges=False)
@@ -130,7 +138,14 @@ class Listener:
 
     async def _adopt(self, sock: socket.socket, connection: Connection) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: connection, sock)
+            if self.certificates is None:
+                await self._loop.connect_accepted_socket(lambda: connection, sock)
+            else:
+                timeout_s = self._settings.handshake_timeout_s
+                await shake_hands(sock, connection, self.certificates.context, timeout_s)
+        except HandshakeError as error:
+            self._metrics.refused.labels(error.why).inc()
+            self._failures.add(_shown(connection.address), str(error))
         except OSError:  # it was gone before it was here
             self._metrics.refused.labels("gone").inc()
             sock.close()
@@ -144,7 +159,7 @@ class Listener:
         connection.heard = self.now()
         self.connections.add(connection)
         self._metrics.opened.inc()
-        self.assembler.happened(Opened(connection.id, _shown(connection.address)))
+        self.assembler.happened(Opened(connection.id, _shown(connection.address), connection.identity))
         if self.gate.closed:  # the transport begins to read when this has returned, so later
             self._loop.call_soon(self._pause_late, connection)
 

@@ -45,17 +45,56 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     allow: tuple[str, ...] = ()
     """Networks (CIDR) that may connect; everybody where it is empty."""
 
+    tls_cert: str | None = None
+    """A PEM file with the server's certificate, and those between it and its authority; with it both
+    listeners speak TLS and nothing else."""
+
+    tls_key: str | None = None
+    """A PEM file with the certificate's key, without a password."""
+
+    tls_client_ca: str | None = None
+    """A PEM file with the authorities that machines' certificates are from; with it each has to show one,
+    and what it is for is the connection's identity."""
+
+    handshake_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 5.0
+    """How long a TLS handshake may take."""
+
+    bind_identity: bool = False
+    """Whether a record is a reject (`wrong_identity`) whose device is not the connection's identity, nor one
+    that `identities` lists for it."""
+
+    identities: dict[str, tuple[str, ...]] = {}
+    """By identity: devices that it may send for beside the one of its own name."""
+
     def __post_init__(self) -> None:
-        """Refuse networks that are none.
+        """Refuse networks that are none, and half a TLS.
 
         Raises:
             ValueError: the message begins with the key.
         """
+        _check_tls(self)
         for network in self.allow:
             try:
                 ip_network(network)
             except ValueError as error:
                 raise ValueError(f"allow: {error}; for example '192.168.7.0/24'") from None
+
+    def devices_of(self, identity: str | None) -> tuple[str, ...]:
+        """The devices that may be sent for with this identity, where `bind_identity` is on."""
+        return () if identity is None else (identity, *self.identities.get(identity, ()))
+
+
+def _check_tls(settings: IngestSettings) -> None:
+    if settings.tls_cert is None and settings.tls_key is not None:
+        raise ValueError("tls_cert: is needed beside tls_key")
+    if settings.tls_key is None and settings.tls_cert is not None:
+        raise ValueError("tls_key: is needed beside tls_cert")
+    if settings.tls_client_ca is not None and settings.tls_cert is None:
+        raise ValueError("tls_client_ca: needs tls_cert and tls_key")
+    if settings.bind_identity and settings.tls_client_ca is None:
+        raise ValueError("bind_identity: needs tls_client_ca, by which machines prove who they are")
+    if settings.identities and not settings.bind_identity:
+        raise ValueError("identities: needs bind_identity = true")
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
