@@ -144,7 +144,13 @@ class Assembler:
             tuple(events),
             gathered.chunks,
             gathered.payload,
+            self._allowed(gathered.senders),
         )
+
+    def _allowed(self, senders: list[Connection]) -> dict[int, tuple[str, ...]] | None:
+        if not self._settings.bind_identity:
+            return None
+        return {sender.id: self._settings.devices_of(sender.identity) for sender in senders}
 
     def _hand_on(
         self, block: Block, wanting: list[tuple[Connection, int]], closing: list[Connection]

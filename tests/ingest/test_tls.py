@@ -18,6 +18,8 @@ from ingest.errors import CertificateError, HandshakeError
 from ingest.settings import IngestSettings
 from ingest.tls import Certificates, identity_of
 from parser.framing import Ending
+from parser.parsed import ParsedBlock
+from parser.verdicts import Reason
 from tests.ingest.building import DEADLINE_S
 from tests.ingest.floor import RECORD, Floor, Machine, floor, reached
 from tests.support.certificates import Certificates as Plant
@@ -455,3 +457,26 @@ def test_a_name_that_can_not_be_shown_is_no_identity(name: str) -> None:
 def test_half_a_tls_is_refused(certificates: Plant, changed: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         settings(certificates, **changed)
+
+
+async def test_blocks_say_who_may_send_what(certificates: Plant) -> None:
+    """With `bind_identity`: each its own device, and those in its list."""
+    bound = settings(certificates, bind_identity=True, identities={"gateway-1": ("E0002", "E0003")})
+    async with floor(bound) as shop:
+        machine = await connect(shop, client(certificates))
+        gateway = await connect(shop, client(certificates, "gateway-1"))
+        await machine.send(RECORD + RECORD.replace(b"E0001", b"E0002"))
+        await gateway.send(RECORD + RECORD.replace(b"E0001", b"E0002"))
+        await reached(lambda: shop.records == 4, "the records")
+        fates = [ParsedBlock.of(block) for block in shop.blocks if block.payload]
+        assert {(c, d) for block in shop.blocks for c, d in (block.allowed or {}).items()} == {
+            (machine.number, ("E0001",)),
+            (gateway.number, ("gateway-1", "E0002", "E0003")),
+        }
+        rejects = [reject.verdict for parsed in fates for reject in parsed.columns.rejects]
+        assert [(r.reason, r.device_id) for r in rejects] == [
+            (Reason.WRONG_IDENTITY, "E0002"),
+            (Reason.WRONG_IDENTITY, "E0001"),
+        ]
+        await machine.close()
+        await gateway.close()

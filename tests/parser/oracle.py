@@ -5,7 +5,7 @@ asks `parser.reference`, and applies the rules for what follows the last delimit
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from parser.block import Block, chunk_table
@@ -32,22 +32,24 @@ class Judged(NamedTuple):
     """Of a reject: its bytes, up to the limit."""
 
 
-def expect(stream: bytes, ending: Ending, rules: Rules) -> list[Judged]:
+def expect(
+    stream: bytes, ending: Ending, rules: Rules, devices: Container[str] | None = None
+) -> list[Judged]:
     """What each record number of a stream stands for."""
     *records, tail = stream.split(rules.delimiter)
     judged = []
     offset = 0
     for raw in records:
-        judged.append(_judge(parse_record(raw, rules), offset, raw, rules))
+        judged.append(_judge(parse_record(raw, rules, devices), offset, raw, rules))
         offset += len(raw) + 1
-    verdict = _judge_tail(tail, ending, rules)
+    verdict = _judge_tail(tail, ending, rules, devices)
     if not isinstance(verdict, Empty):
         judged.append(_judge(verdict, offset, tail, rules))
     return judged
 
 
-def _judge_tail(tail: bytes, ending: Ending, rules: Rules) -> Verdict:
-    verdict = parse_record(tail, rules)
+def _judge_tail(tail: bytes, ending: Ending, rules: Rules, devices: Container[str] | None) -> Verdict:
+    verdict = parse_record(tail, rules, devices)
     oversize = isinstance(verdict, Refused) and verdict.reason is Reason.OVERSIZE
     if ending in CUT_OFF and not oversize and not isinstance(verdict, Empty):
         return refuse(Reason.TRUNCATED, tail, rules)
@@ -71,10 +73,12 @@ def frame(pieces: Iterable[bytes], ending: Ending, rules: Rules) -> list[Chunk]:
     return chunks + framer.end(ending)
 
 
-def block_of(chunks: Sequence[tuple[int, Chunk]], rules: Rules) -> Block:
+def block_of(
+    chunks: Sequence[tuple[int, Chunk]], rules: Rules, allowed: Mapping[int, tuple[str, ...]] | None = None
+) -> Block:
     """A block of (connection, chunk) pairs."""
     table, payload = chunk_table(chunks)
-    return Block(1, NODE, FIRST_RECORD, 1_700_000_000_000_000, rules, (), table, payload)
+    return Block(1, NODE, FIRST_RECORD, 1_700_000_000_000_000, rules, (), table, payload, allowed)
 
 
 def observe(parsed: ParsedBlock) -> Iterator[tuple[int, Judged]]:
