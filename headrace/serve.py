@@ -141,6 +141,7 @@ async def _pages(config: Config, server: IngestServer, feed: LiveFeed, mes_token
                 readiness=lambda: readiness(server.statistics),
                 office=office,
                 session_cookie=CookieMaker(config.http.https, config.accounts.session_hours * 3_600),
+                claimed_twice=lambda: server.statistics.claimed_twice,
             )
             async with serve_http(app, config.http, before_stop=feed.end) as address:
                 yield address.url

@@ -67,6 +67,11 @@ class ServerStatistics(msgspec.Struct, frozen=True):
         return ""
 
     @property
+    def claimed_twice(self) -> frozenset[str]:
+        """Devices that two connections have sent for within the last minutes."""
+        return frozenset[str]().union(*(sink.claimed_twice for sink in self.sinks))
+
+    @property
     def troubles(self) -> list[str]:
         """Why machines can't deliver at the moment; empty while they can."""
         found = [self.journal_trouble] if self.journal_trouble else []

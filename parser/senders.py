@@ -44,10 +44,12 @@ class Pairs(NamedTuple):
         """Each pair that has a row, ascending."""
         size = len(self.connections) * len(self.devices)
         if size > _TABLE:
-            return np.unique(self.of_rows).tolist()
-        seen = np.zeros(size, np.bool_)
-        seen[self.of_rows] = True
-        return np.flatnonzero(seen).tolist()
+            found: list[int] = np.unique(self.of_rows).tolist()
+        else:
+            seen = np.zeros(size, np.bool_)
+            seen[self.of_rows] = True
+            found = np.flatnonzero(seen).tolist()
+        return found
 
     def named(self, pair: int) -> tuple[int, str]:
         """Connection and device of a pair."""

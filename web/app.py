@@ -24,6 +24,7 @@ from web.logs import logs_router
 from web.office import Office, Refusals
 from web.orders import orders_router
 from web.pages import answer_page, pages_router
+from web.parameters import ClaimedTwice
 from web.problems import PROBLEM_HANDLERS, PROBLEM_JSON, AnyRequest, answer_problem
 from web.session import CookieMaker, session_router
 from web.telemetry import telemetry_router
@@ -40,8 +41,12 @@ def create_app(
     readiness: Callable[[], Readiness],
     office: Office,
     session_cookie: CookieMaker,
+    claimed_twice: ClaimedTwice = frozenset,
 ) -> Litestar:
-    """The application over a store, a live feed and the order gateway's parts."""
+    """The application over a store, a live feed and the order gateway's parts.
+
+    `claimed_twice` gives the devices that two connections have sent for lately.
+    """
     api = Router(
         "/api/v1",
         route_handlers=[
@@ -65,6 +70,7 @@ def create_app(
             facade=office.facade,
             logs=office.logs,
             session_cookie=session_cookie,
+            claimed_twice=claimed_twice,
         ),
         middleware=[
             traced(),
