@@ -480,3 +480,19 @@ async def test_blocks_say_who_may_send_what(certificates: Plant) -> None:
         ]
         await machine.close()
         await gateway.close()
+
+
+async def test_the_example_of_the_page_sends_what_it_should(certificates: Plant) -> None:
+    """The one over TLS in docs/wire-format.md: it hears that all is durable, and ends cleanly."""
+    page = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text("utf-8")
+    code = page.split("### Python, over TLS")[1].split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102  # our own page
+    mine = certificates.devices["E0001"]
+    files = (str(certificates.ca), str(mine.certificate), str(mine.key))
+    async with floor(settings(certificates)) as shop:
+        records = [RECORD[:-1], b"bad", RECORD[:-1]]
+        port = shop.listener.ports[1]
+        assert await asyncio.to_thread(names["send_encrypted"], "localhost", port, records, *files) == 3
+        await reached(lambda: shop.closed, "the closing")
+        assert shop.closed[0].why == "closed"
