@@ -2,8 +2,8 @@
 
 To the socket's transport this is the protocol, to the connection it is the transport. uvloop has the same in
 itself, and it was left: it can't keep a connection half open, so after the client's end of stream the last
-acknowledgement could not be sent; it holds a buffer of 256 KiB for each connection; and it tells the loop's
-exception handler, or the log, what strangers do wrong in a handshake.
+acknowledgement could not be sent; it keeps a buffer of up to 256 KiB for each connection; and it tells the
+loop's exception handler, or the log, of what strangers do (measured in docs/architecture.md).
 
     SHAKING --handshake done--> OPEN --close()--> CLOSING --> LOST
        |                         |  close_notify: the end of the stream; still OPEN for what we say

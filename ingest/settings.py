@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from parser.block import MAX_NODE
+from parser.reference import read_device_id
 
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
@@ -95,6 +96,9 @@ def _check_tls(settings: IngestSettings) -> None:
         raise ValueError("bind_identity: needs tls_client_ca, by which machines prove who they are")
     if settings.identities and not settings.bind_identity:
         raise ValueError("identities: needs bind_identity = true")
+    for device in (device for devices in settings.identities.values() for device in devices):
+        if read_device_id(device.encode()) is None:
+            raise ValueError(f"identities: {device!r} is no device; 1 to 64 printable ASCII characters")
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

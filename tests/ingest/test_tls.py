@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
+from headrace.authority import make_device, make_server
 from ingest.encrypted import Encrypted
 from ingest.errors import CertificateError, HandshakeError
 from ingest.settings import IngestSettings
-from ingest.tls import Certificates, identity_of
+from ingest.tls import Certificates, Failures, identity_of
 from parser.framing import Ending
 from parser.parsed import ParsedBlock
 from parser.verdicts import Reason
@@ -425,6 +427,43 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked(certificates: Plan
         Certificates(settings(certificates, tls_key=str(locked)))
 
 
+def test_what_is_not_valid_today_is_refused(certificates: Plant) -> None:
+    old = make_server(certificates.folder, ["old.example"], days=0)
+    with pytest.raises(CertificateError, match=r"tls_cert: .*old\.example\.pem is valid from .*, not today"):
+        Certificates(settings(certificates, tls_cert=str(old.certificate), tls_key=str(old.key)))
+
+
+async def test_a_machine_whose_certificate_has_ended_is_refused(certificates: Plant) -> None:
+    old = make_device(certificates.folder, "E0099", days=0)
+    context = client(certificates, None)
+    context.load_cert_chain(old.certificate, old.key)
+    async with floor(settings(certificates)) as shop:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await first_word(shop, context)
+        await reached(lambda: refused(shop, "tls_failed") == 1, "the refusal")
+
+
+def test_a_key_that_everybody_can_read_is_told_of(certificates: Plant, tmp_path: Path) -> None:
+    """By its name alone; it works."""
+    key = tmp_path / "server.key"
+    shutil.copy(certificates.server.key, key)
+    key.chmod(0o644)
+    with structlog.testing.capture_logs() as lines:
+        Certificates(settings(certificates, tls_key=str(key)))
+    assert [(line["event"], line["file"]) for line in lines] == [("key_readable_by_everybody", str(key))]
+
+
+def test_failed_handshakes_are_told_of_once_a_minute() -> None:
+    """The first at once; then how many there were since, and the last one's peer and reason."""
+    now = [100.0]
+    failures = Failures(lambda: now[0])
+    with structlog.testing.capture_logs() as lines:
+        for second in (0, 1, 2, 59, 60):
+            now[0] = 100.0 + second
+            failures.add(f"10.0.0.{second}:1", "HTTP_REQUEST")
+    assert [(line["count"], line["peer"]) for line in lines] == [(1, "10.0.0.0:1"), (4, "10.0.0.60:1")]
+
+
 @pytest.mark.parametrize(
     ("certificate", "identity"),
     [
@@ -452,6 +491,7 @@ def test_a_name_that_can_not_be_shown_is_no_identity(name: str) -> None:
         ({"tls_cert": None, "tls_key": None}, "tls_client_ca: needs tls_cert and tls_key"),
         ({"tls_client_ca": None, "bind_identity": True}, "bind_identity: needs tls_client_ca"),
         ({"identities": {"a": ("E1",)}}, "identities: needs bind_identity"),
+        ({"bind_identity": True, "identities": {"a": ("",)}}, "identities: '' is no device"),
     ],
 )
 def test_half_a_tls_is_refused(certificates: Plant, changed: dict[str, Any], said: str) -> None:
