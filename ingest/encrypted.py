@@ -189,6 +189,14 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         """`identity`: who the client proved to be; else what the socket's transport knows."""
         return self._identity if name == "identity" else self._raw.get_extra_info(name, default)
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Deliver to this one from now on."""
+        self._protocol = cast("asyncio.Protocol", protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Who is delivered to."""
+        return self._protocol
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Of the socket's transport."""
         self._raw.set_write_buffer_limits(high, low)
