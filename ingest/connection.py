@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
         """Be one of the listener's."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=0)
-        self.identity = self._transport.get_extra_info("identity")
+        self.identity = self._transport.get_extra_info("identity", self.identity)
         self._listener.admitted(self)
 
     def data_received(self, data: bytes) -> None:
