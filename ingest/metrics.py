@@ -17,6 +17,11 @@ class IngestMetrics:
         self.opened = Counter("headrace_connections_opened", "Connections accepted", registry=r)
         self.closed = Counter("headrace_connections_closed", "Connections ended", ["why"], registry=r)
         self.refused = Counter("headrace_connections_refused", "Not accepted", ["why"], registry=r)
+        self.certificate_ends = Gauge(
+            "headrace_tls_certificate_ends_seconds",
+            "When the server's certificate ends, since 1970; 0 without TLS",
+            registry=r,
+        )
         self.rests = Counter(
             "headrace_listener_rests", "Times a listener rested, out of file descriptors", registry=r
         )

@@ -214,6 +214,8 @@ class IngestServer:
         metrics = self.metrics
         metrics.open.set(now.connections)
         metrics.paused.set(bool(now.paused))
+        if self.listener.certificates is not None:
+            metrics.certificate_ends.set(self.listener.certificates.until.timestamp())
         metrics.journal_bytes.set(now.journal.bytes)
         metrics.journal_queued_bytes.set(now.journal.queued_bytes)
         metrics.journal_writing.set(now.journal.state is JournalState.WRITING)

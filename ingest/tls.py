@@ -38,12 +38,17 @@ class Certificates:
             CertificateError: one of them can't be used.
         """
         self._settings = settings
-        self._context = _load(settings)
+        self._context, self._until = _load(settings)
 
     @property
     def context(self) -> ssl.SSLContext:
         """For the next connection."""
         return self._context
+
+    @property
+    def until(self) -> datetime:
+        """When the first of the server's own certificates ends, UTC."""
+        return self._until
 
     def renew(self, settings: IngestSettings | None = None) -> None:
         """Load the files anew, or those of other settings.
@@ -52,7 +57,7 @@ class Certificates:
             CertificateError: one of them can't be used; everything stays as it was.
         """
         settings = settings or self._settings
-        self._context = _load(settings)
+        self._context, self._until = _load(settings)
         self._settings = settings
 
 
@@ -93,19 +98,19 @@ def _names(certificate: dict[str, Any]) -> Iterator[str]:
     yield from (value for part in subject for kind, value in part if kind == "commonName")
 
 
-def _load(settings: IngestSettings) -> ssl.SSLContext:
+def _load(settings: IngestSettings) -> tuple[ssl.SSLContext, datetime]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.num_tickets = 0
-    _load_own(context, Path(settings.tls_cert or ""), Path(settings.tls_key or ""))
+    until = _load_own(context, Path(settings.tls_cert or ""), Path(settings.tls_key or ""))
     if settings.tls_client_ca is not None:
         _load_authority(context, Path(settings.tls_client_ca))
-    return context
+    return context, until
 
 
-def _load_own(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    _check_dates("tls_cert", cert)
+def _load_own(context: ssl.SSLContext, cert: Path, key: Path) -> datetime:
+    until = _check_dates("tls_cert", cert, every=True)
     _read("tls_key", key)
     try:
         context.load_cert_chain(cert, key, password=_no_password)
@@ -115,10 +120,11 @@ def _load_own(context: ssl.SSLContext, cert: Path, key: Path) -> None:
         ) from error
     if key.stat().st_mode & _READABLE_BY_OTHERS:
         _log.warning("key_readable_by_everybody", file=str(key), advice="chmod o-r")
+    return until
 
 
 def _load_authority(context: ssl.SSLContext, path: Path) -> None:
-    _check_dates("tls_client_ca", path)
+    _check_dates("tls_client_ca", path, every=False)  # an old authority may end beside the new one
     context.verify_mode = ssl.CERT_REQUIRED
     try:
         context.load_verify_locations(path)
@@ -126,21 +132,27 @@ def _load_authority(context: ssl.SSLContext, path: Path) -> None:
         raise CertificateError(f"[ingest] tls_client_ca: {path}: {error.reason}") from error
 
 
-def _check_dates(key: str, path: Path) -> None:
-    """Refuse a file without certificates, and one of which a certificate is not valid now."""
+def _check_dates(key: str, path: Path, *, every: bool) -> datetime:
+    """When the first of a file's certificates ends, of those that are valid now.
+
+    Raises:
+        CertificateError: there is none, or where `every` one has to be valid, one is not.
+    """
     from cryptography import x509  # noqa: PLC0415  # 14 MB that a server without TLS does without
 
-    now = datetime.now(UTC)
     try:
         found = x509.load_pem_x509_certificates(_read(key, path))
     except ValueError as error:
         raise CertificateError(f"[ingest] {key}: {path} holds no certificate in PEM format") from error
-    for certificate in found:
-        first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        if not first <= now <= last:
-            raise CertificateError(
-                f"[ingest] {key}: {path} is valid from {first:%Y-%m-%d} to {last:%Y-%m-%d}, not today"
-            )
+    now = datetime.now(UTC)
+    dates = [(each.not_valid_before_utc, each.not_valid_after_utc) for each in found]
+    valid = [last for first, last in dates if first <= now <= last]
+    if not valid or (every and len(valid) < len(found)):
+        first, last = next((first, last) for first, last in dates if last not in valid)
+        raise CertificateError(
+            f"[ingest] {key}: {path} is valid from {first:%Y-%m-%d} to {last:%Y-%m-%d}, not today"
+        )
+    return min(valid)
 
 
 def _read(key: str, path: Path) -> bytes:

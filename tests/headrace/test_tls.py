@@ -3,6 +3,7 @@
 import json
 import socket
 import ssl
+import time
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -65,6 +66,8 @@ def test_a_machine_is_known_and_sends_for_itself(
         send(machine, b"E0001", b"E0002", b"E0001")
         machine.unwrap()
     secured.wait_drained()
+    days = (secured.metric("headrace_tls_certificate_ends_seconds") - time.time()) / 86_400
+    assert 28 < days <= 30
     (connection,) = rows(secured, "connections")
     assert (connection["identity"], connection["stored"], connection["rejected"]) == ("E0001", 2, 1)
     assert secured.stop() == 0

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import structlog
 
-from headrace.authority import make_device, make_server
+from headrace.authority import make_authority, make_device, make_server
 from ingest.encrypted import Encrypted
 from ingest.errors import CertificateError, HandshakeError
 from ingest.settings import IngestSettings
@@ -431,6 +431,16 @@ def test_what_is_not_valid_today_is_refused(certificates: Plant) -> None:
     old = make_server(certificates.folder, ["old.example"], days=0)
     with pytest.raises(CertificateError, match=r"tls_cert: .*old\.example\.pem is valid from .*, not today"):
         Certificates(settings(certificates, tls_cert=str(old.certificate), tls_key=str(old.key)))
+
+
+def test_an_old_authority_may_end_beside_the_new_one(certificates: Plant, tmp_path: Path) -> None:
+    """Only where none is left nobody could connect, and that is said."""
+    old = make_authority(tmp_path / "old", "Old", days=0).certificate
+    with pytest.raises(CertificateError, match=r"tls_client_ca: .* not today"):
+        Certificates(settings(certificates, tls_client_ca=str(old)))
+    both = tmp_path / "both.pem"
+    both.write_bytes(old.read_bytes() + certificates.ca.read_bytes())
+    assert Certificates(settings(certificates, tls_client_ca=str(both))).until
 
 
 async def test_a_machine_whose_certificate_has_ended_is_refused(certificates: Plant) -> None:
