@@ -2,7 +2,13 @@
 
 uvloop's own server closes its socket for good at the first error in accepting, and running out of file
 descriptors is one. Here the socket rests a moment and goes on; who knocks meanwhile waits in the kernel's
-queue.
+queue. Errors that are those of one connection only are passed over (accept(2) names them); at any other the
+socket rests too, since it would come at once again.
+
+    accepting   an error of its own   rests for a second, and says so
+    resting     the second is over    accepting; after ten without another rest it says that it goes on
+
+So however long it lasts, the log has two lines of it.
 """
 
 import asyncio
@@ -16,11 +22,28 @@ import structlog
 from ingest.errors import ListenError
 
 _BACKLOG: Final = 4096
-_AT_ONCE: Final = 64
+_AT_ONCE: Final = 16
 """Connections accepted before others get their turn on the loop."""
 
 _REST_S: Final = 1.0
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_CALM_S: Final = 10.0
+
+_OF_ONE: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ETIMEDOUT,
+    }
+)
+"""Errors of a connection that was gone, or forbidden by a firewall, before it was accepted."""
 
 _log = structlog.get_logger("ingest")
 
@@ -44,7 +67,7 @@ class Acceptor:
         self._exhausted = exhausted
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._rests = False
+        self._calm: asyncio.TimerHandle | None = None
 
     @property
     def port(self) -> int:
@@ -67,6 +90,8 @@ class Acceptor:
             self._timer.cancel()
         elif self.open:
             self._loop.remove_reader(self._socket)
+        if self._calm is not None:
+            self._calm.cancel()
         self._socket.close()
 
     def _accept(self) -> None:
@@ -76,23 +101,26 @@ class Acceptor:
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    self._rest(error)
-                    return
-                continue  # this one was gone before it was accepted
+                if error.errno in _OF_ONE:
+                    continue
+                self._rest(error)
+                break
             sock.setblocking(False)
             self._accepted(sock, (str(address[0]), int(address[1])))
-        if self._rests:
-            self._rests = False
-            _log.info("listener_goes_on", port=self.port)
 
     def _rest(self, error: OSError) -> None:
         self._exhausted()
         self._loop.remove_reader(self._socket)
         self._timer = self._loop.call_later(_REST_S, self.start)
-        if not self._rests:
-            self._rests = True
+        if self._calm is None:
             _log.error("listener_rests", port=self.port, reason=error.strerror)
+        else:
+            self._calm.cancel()
+        self._calm = self._loop.call_later(_CALM_S, self._goes_on)
+
+    def _goes_on(self) -> None:
+        self._calm = None
+        _log.info("listener_goes_on", port=self.port)
 
 
 async def listening_sockets(host: str, port: int) -> list[socket.socket]:
@@ -118,7 +146,9 @@ async def listening_sockets(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _listen(sock: socket.socket, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
+def _listen(
+    sock: socket.socket, address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
