@@ -20,6 +20,15 @@ class IngestMetrics:
         self.rests = Counter(
             "headrace_listener_rests", "Times a listener rested, out of file descriptors", registry=r
         )
+        self.throttled = Gauge(
+            "headrace_connections_throttled", "Connections slowed down to their share", registry=r
+        )
+        self.throttles = Counter(
+            "headrace_throttles", "Times that a connection began to be", ["limit"], registry=r
+        )
+        self.throttled_seconds = Counter(
+            "headrace_throttled_seconds", "Pauses of connections above their share", registry=r
+        )
         self.received_bytes = Counter("headrace_received_bytes", "Bytes read", registry=r)
         self.received_records = Counter("headrace_received_records", "Record numbers taken", registry=r)
         self.paused = Gauge("headrace_reading_paused", "1 while reading is paused", registry=r)

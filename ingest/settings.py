@@ -45,6 +45,29 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     allow: tuple[str, ...] = ()
     """Networks (CIDR) that may connect; everybody where it is empty."""
 
+    # Shares: what one connection, address or identity may take.
+
+    max_connections_per_address: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Connections at one time of one address (with IPv6 of one /64); no bound of its own without it."""
+
+    max_connections_per_identity: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Connections at one time of who proved to be the same; no bound of its own without it."""
+
+    max_records_per_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """What one connection may send in a second; above it reading from it pauses. No bound without it."""
+
+    max_bytes_per_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """The same in bytes."""
+
+    first_record_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    """A connection over which no whole record came for this long since it was made is closed."""
+
+    record_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    """A connection with a record that was begun so long ago and is not whole is closed."""
+
+    keepalive_s: Annotated[int, msgspec.Meta(ge=1, le=32767)] = 60
+    """Silence after which the kernel asks whether the other side is there; it is gone half as much later."""
+
     def __post_init__(self) -> None:
         """Refuse networks that are none.
 
