@@ -7,7 +7,7 @@ from itertools import count
 from typing import cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from structlog.testing import capture_logs
@@ -178,6 +178,7 @@ class ShareModel(RuleBasedStateMachine):
 
 
 TestShareModel = ShareModel.TestCase
+TestShareModel.settings = settings(max_examples=50)
 
 
 def _settings(**limits: float) -> IngestSettings:
