@@ -72,20 +72,21 @@ class _Rates(NamedTuple):
 class Bucket:
     """What may still be sent; below nothing it is owed."""
 
-    __slots__ = ("_at", "_level", "_rate")
+    __slots__ = ("_at", "_level", "_most", "_rate")
 
     def __init__(self, rate: float, now: float) -> None:
         """It is full; `rate` is a second's."""
         self._rate = rate
-        self._level = rate * _BURST_S
+        self._level = self._most = rate * _BURST_S
         self._at = now
 
     def spend(self, amount: float, now: float) -> float:
         """Take so much; in how many seconds nothing will be owed."""
-        filled = self._level + (now - self._at) * self._rate
-        self._level = min(self._rate * _BURST_S, filled) - amount
+        level = self._level + (now - self._at) * self._rate
+        level = min(self._most, level) - amount
+        self._level = level
         self._at = now
-        return max(0.0, -self._level / self._rate)
+        return -level / self._rate if level < 0 else 0.0
 
 
 class Share(asyncio.Protocol):
