@@ -78,9 +78,9 @@ class Admission:
 
     def enter(self, visitor: Visitor) -> bool:
         """Take a place; False, counted and in the log, where there is none for this one."""
-        parsed = _parsed(visitor.address[0])
-        key = _key(parsed, visitor.address[0])
-        why = self._refusal(parsed, key)
+        host = visitor.address[0]
+        key = _key(host)
+        why = self._refusal(host, key)
         if why is not None:
             self.refused(why, visitor)
             return False
@@ -111,7 +111,10 @@ class Admission:
 
     def allows(self, host: str) -> bool:
         """Whether this address may connect at all."""
-        return self._among_allowed(_parsed(host))
+        if not self._allow:
+            return True
+        parsed = _parsed(host)
+        return parsed is not None and any(parsed in network for network in self._allow)
 
     def refused(self, why: str, visitor: Visitor) -> None:
         """Count one who was not let in, and say so, though not for each of a flood."""
@@ -122,8 +125,8 @@ class Admission:
         """Say what of that was only counted; to be called about once a second."""
         self._refusals.flush()
 
-    def _refusal(self, parsed: IPv4Address | IPv6Address | None, key: bytes) -> str | None:
-        if not self._among_allowed(parsed):
+    def _refusal(self, host: str, key: bytes) -> str | None:
+        if not self.allows(host):
             return "not_allowed"
         if len(self._within) >= self.most:
             return "too_many"
@@ -131,11 +134,6 @@ class Admission:
         if most is not None and self._of_address[key] >= most:
             return "too_many_of_address"
         return None
-
-    def _among_allowed(self, parsed: IPv4Address | IPv6Address | None) -> bool:
-        if not self._allow:
-            return True
-        return parsed is not None and any(parsed in network for network in self._allow)
 
 
 def _parsed(host: str) -> IPv4Address | IPv6Address | None:
@@ -147,8 +145,12 @@ def _parsed(host: str) -> IPv4Address | IPv6Address | None:
     return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
 
 
-def _key(parsed: IPv4Address | IPv6Address | None, host: str) -> bytes:
-    return host.encode() if parsed is None else parsed.packed[:_PREFIX_BYTES]
+def _key(host: str) -> bytes:
+    """What is counted as one address; IPv4 is as it is written, being the most."""
+    parsed = _parsed(host) if ":" in host else None
+    if isinstance(parsed, IPv6Address):
+        return parsed.packed[:_PREFIX_BYTES]
+    return (host if parsed is None else str(parsed)).encode()
 
 
 def _one_less(counts: Counter[_Key], key: _Key) -> None:

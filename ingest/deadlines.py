@@ -26,8 +26,9 @@ class Deadlines:
         """Why this connection has to end, if it has to."""
         if connection.held:
             return None
-        if connection.heard < self._idle:
-            return IDLE_TIMEOUT
         if not connection.delivered:
-            return NO_RECORD if connection.begun < self._first else None
-        return SLOW_RECORD if connection.begun < self._record and connection.unfinished else None
+            if connection.begun < self._first:
+                return NO_RECORD
+        elif connection.begun < self._record and connection.unfinished:
+            return SLOW_RECORD
+        return IDLE_TIMEOUT if connection.heard < self._idle else None

@@ -27,8 +27,8 @@ def room_for(connections: int) -> int:
 def _raised(wanted: int) -> int:
     """The limit, after trying to have as much as is wanted."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < possible:
         with suppress(OSError, ValueError):  # a sandbox may forbid it; then we live with what there is
-            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -176,6 +176,14 @@ def test_a_flood_of_refusals_is_one_line_in_ten_seconds_for_each_reason() -> Non
     assert Counter({"not_allowed": door.refused("not_allowed")}) == {"not_allowed": 1000}
 
 
+def _limited(limit: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """A process with this soft and hard limit; all that it comes to."""
+    limits = [limit]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
+    return limits
+
+
 @pytest.mark.parametrize(
     ("limit", "wanted", "room"),
     [
@@ -192,18 +200,18 @@ def test_connections_leave_descriptors_for_all_else(
     limit: tuple[int, int], wanted: int, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit is raised as far as that goes; what isn't there is taken from the connections."""
-    now = [limit]
-    monkeypatch.setattr(resource, "getrlimit", lambda _: now[0])
-    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: now.__setitem__(0, pair))
+    limits = _limited(limit, monkeypatch)
     assert descriptors.room_for(wanted) == room
-    assert now[0][1] == limit[1]
+    assert all(hard == limit[1] for _, hard in limits)
+    assert limits == sorted(limits), "it is never lowered"
 
 
 def test_fewer_connections_than_configured_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    limits = _limited((1024, 1024), monkeypatch)
     with capture_logs() as lines:
         door = Door(IngestSettings())
     assert door.admission.most == 512
+    assert limits == [(1024, 1024)]
     assert [(line["event"], line["possible"]) for line in lines] == [
         ("fewer_connections_than_configured", 512)
     ]
