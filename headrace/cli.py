@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,10 +19,11 @@ from headrace import quarantine as quarantine_
 from headrace import reconcile as reconcile_
 from headrace import tail as tail_
 from headrace.calling import config_option, log_option, reporting_errors
-from headrace.config import DEFAULT_FILE, Config, load_config
+from headrace.config import Config, load_config, source_of
 from headrace.errors import ConfigError, FailedError
-from headrace.logs import LogFormat, configure_logs
-from headrace.serve import StartOptions, run_server, until_told
+from headrace.logs import LogFormat, configure_logs, set_level
+from headrace.reload import Reloader, hangups, ignore_hangups, reloading
+from headrace.serve import Running, StartOptions, run_server, take_over, until_told
 from simulator.command import simulate
 from storage.factory import described, open_quarantine, open_writer
 from storage.sqlite.backup import backup
@@ -48,18 +50,29 @@ main.add_command(accounts.token)
 def serve(config_path: Path | None, adopt_node: bool, accept_clock: bool, log_format: LogFormat) -> None:  # noqa: FBT001  # click passes flags so
     """Listen for machines, store what they send, and serve the pages."""
     configure_logs(log_format)
+    ignore_hangups()
     options = StartOptions(adopt_node, accept_clock, os.environ.get(mes_.TOKEN, ""))
-    uvloop.run(_serve(load_config(config_path), options))
+    uvloop.run(_serve(config_path, options))
 
 
-async def _serve(config: Config, options: StartOptions) -> None:
-    async with run_server(config, options) as running:
-        click.echo(f"machines: {running.host}:{running.port}")
-        if running.ack_port is not None:
-            click.echo(f"acknowledged: {running.host}:{running.ack_port}")
-        click.echo(f"pages: {running.url}")
-        sys.stdout.flush()
-        await until_told()
+async def _serve(config_path: Path | None, options: StartOptions) -> None:
+    with hangups() as heard:  # before the file is read, so that no later change of it is missed
+        source = source_of(config_path)
+        config = load_config(source)
+        set_level(config.log.stderr_level)
+        async with run_server(config, options) as running:
+            reloader = Reloader(source, config, partial(take_over, running.server))
+            async with reloading(reloader, heard):
+                _greet(running)
+                await until_told()
+
+
+def _greet(running: Running) -> None:
+    click.echo(f"machines: {running.host}:{running.port}")
+    if running.ack_port is not None:
+        click.echo(f"acknowledged: {running.host}:{running.ack_port}")
+    click.echo(f"pages: {running.url}")
+    sys.stdout.flush()
 
 
 @main.command()
@@ -69,7 +82,10 @@ async def _serve(config: Config, options: StartOptions) -> None:
 def mes(config_path: Path | None, log_format: LogFormat) -> None:
     """Serve the supplier's MES: take orders, and keep the production queue."""
     configure_logs(log_format)
-    uvloop.run(_mes(load_config(config_path), mes_.read_token(os.environ)))
+    ignore_hangups()
+    config = load_config(config_path)
+    set_level(config.log.stderr_level)
+    uvloop.run(_mes(config, mes_.read_token(os.environ)))
 
 
 async def _mes(config: Config, token: str) -> None:
@@ -94,8 +110,7 @@ def demo(machines: int) -> None:
 def check_config(config_path: Path | None) -> None:
     """Say whether the configuration can be used, and what is wrong with it."""
     config = load_config(config_path)
-    source = config_path or (DEFAULT_FILE if DEFAULT_FILE.exists() else "the defaults")
-    click.echo(f"{source}: good")
+    click.echo(f"{source_of(config_path) or 'the defaults'}: good")
     for warning in _warnings(config):
         click.echo(f"warning: {warning}", err=True)
 

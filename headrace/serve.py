@@ -11,6 +11,7 @@ import structlog
 
 from headrace.config import Config
 from headrace.errors import ConfigError, FailedError
+from headrace.logs import set_level
 from headrace.office import run_office
 from ingest.assembler import Numbering
 from ingest.errors import IngestError
@@ -126,6 +127,12 @@ def _numbering(journal: Journal, claim: Claim | None) -> Numbering:
         record = max(record, claim.next_record)
         block = max(block, claim.cursor.block if claim.cursor is not None else 0)
     return Numbering(block + 1, record)
+
+
+def take_over(server: IngestServer, config: Config) -> None:
+    """Let a running server go by another configuration, of which only `reload.WHILE_RUNNING` may differ."""
+    server.change(config.ingest, config.rules, keep_hours=config.journal.keep_hours)
+    set_level(config.log.stderr_level)
 
 
 @asynccontextmanager

@@ -74,6 +74,14 @@ class Assembler:
         self.settled = asyncio.Event()
         """Set while nothing that was made into a block waits to become durable."""
 
+    def change(self, rules: Rules) -> None:
+        """Read by these rules from now on; what has arrived goes into a block with those before.
+
+        Delimiters and `max_record_bytes` have to stay: connections are framed by them.
+        """
+        self.tick()
+        self._rules = rules
+
     # What connections call.
 
     def happened(self, event: Event) -> None:

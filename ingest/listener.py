@@ -95,6 +95,16 @@ class Listener:
         """Whether machines can connect."""
         return any(acceptor.open for acceptors in self._acceptors for acceptor in acceptors)
 
+    def change(self, settings: IngestSettings, rules: Rules) -> None:
+        """Go by other limits from now on, also for those who are here; `allow` is for who comes.
+
+        Node, addresses, ports, tick and `end_of_stream` stay as they were. Delimiters and `max_record_bytes`
+        have to be those of before.
+        """
+        self._settings, self._rules = settings, rules
+        self._allow = [ip_network(network) for network in settings.allow]
+        self.assembler.change(rules)
+
     def stop(self) -> None:
         """Accept nobody, end all streams, and make the last block."""
         for acceptors in self._acceptors:

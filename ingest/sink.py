@@ -247,7 +247,7 @@ def _log_bytes(storage: StorageSettings) -> int:
 
 def main() -> None:
     """Work until the parent closes our input; errors that pass are reported and waited for."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when it is over
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=SinkTask)
     orders = _Orders(sys.stdin.buffer)

@@ -64,7 +64,7 @@ class Keeper(threading.Thread):
         self._folder = folder
         self._journal = journal
         self._max_bytes = settings.max_bytes
-        self._keep_us = int(settings.keep_hours * _HOUR_US)
+        self._keep_us = _microseconds(settings.keep_hours)
         self._segment_bytes = min(_SEGMENT_BYTES, settings.max_bytes // 16)
         self._on_change = on_change
         self._vfs = vfs
@@ -129,6 +129,11 @@ class Keeper(threading.Thread):
         """A durable sink has everything up to this block; names and blocks as they come."""
         with self._lock:
             self._passed[sink] = block
+        self._wake.set()
+
+    def keep(self, hours: float) -> None:
+        """Keep what all have passed for so long from now on."""
+        self._keep_us = _microseconds(hours)
         self._wake.set()
 
     @property
@@ -218,6 +223,10 @@ class Keeper(threading.Thread):
                     segment.truncate_log()
                 segment.close()
                 kept.bytes = disk_bytes(kept.path)
+
+
+def _microseconds(hours: float) -> int:
+    return int(hours * _HOUR_US)
 
 
 @contextmanager

@@ -58,6 +58,9 @@ class Server:
         self.log = folder / f"{name}.log"
         self.port = self.ack_port = 0
         self.url = ""
+        self.before: tuple[str, ...] = ()
+        """Words before the command, of a program that becomes it: another user's, another umask's."""
+
         self._process: subprocess.Popen[str] | None = None
         self.configure(settings or {})
 
@@ -87,7 +90,7 @@ class Server:
         begun = time.monotonic()
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [COMMAND, "serve", "--config", self.config, "--log-format", "json", *options],
+                [*self.before, COMMAND, "serve", "--config", self.config, "--log-format", "json", *options],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -134,6 +137,10 @@ class Server:
         if self._process is not None:
             for left in self.kill():
                 processes.kill(left)
+
+    def reload(self) -> None:
+        """SIGHUP: read the configuration anew; the log says what came of it."""
+        processes.kill(self.pid, signal.SIGHUP)
 
     def ready(self) -> Ready:
         """What `/readyz` says."""
