@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import click
 import uvloop
@@ -28,11 +29,17 @@ from simulator.command import simulate
 from storage.factory import described, open_quarantine, open_writer
 from storage.sqlite.backup import backup
 
+_PRIVATE: Final = 0o077
+"""What others may not, of all that any command makes. A database makes files of its own beside those it is
+given, so this is said once for the whole process, and for the sinks, which inherit it."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="headrace")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Carry telemetry from shop-floor machines into a database, no record lost."""
+    context.call_on_close(partial(os.umask, os.umask(_PRIVATE)))
 
 
 main.add_command(simulate)
