@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import sys
 from datetime import UTC, datetime
 from functools import partial
@@ -13,7 +12,7 @@ import click
 import uvloop
 
 from benchmarks.command import bench
-from headrace import accounts, databases
+from headrace import accounts, checking, databases
 from headrace import demo as demo_
 from headrace import mes as mes_
 from headrace import quarantine as quarantine_
@@ -67,6 +66,7 @@ async def _serve(config_path: Path | None, options: StartOptions) -> None:
         source = source_of(config_path)
         config = load_config(source)
         set_level(config.log.stderr_level)
+        checking.say(config)
         async with run_server(config, options) as running:
             reloader = Reloader(source, config, partial(take_over, running.server))
             async with reloading(reloader, heard):
@@ -118,31 +118,8 @@ def check_config(config_path: Path | None) -> None:
     """Say whether the configuration can be used, and what is wrong with it."""
     config = load_config(config_path)
     click.echo(f"{source_of(config_path) or 'the defaults'}: good")
-    for warning in _warnings(config):
-        click.echo(f"warning: {warning}", err=True)
-
-
-def _warnings(config: Config) -> list[str]:
-    found = []
-    folder = next(
-        path
-        for path in (Path(config.journal.path), *Path(config.journal.path).absolute().parents)
-        if path.exists()
-    )
-    free = shutil.disk_usage(folder).free
-    if free < config.journal.max_bytes:
-        found.append(
-            f"[journal] max_bytes: {config.journal.max_bytes} is more than the {free} bytes free on its "
-            "disk; reading will pause when the disk is full"
-        )
-    if config.ingest.host in ("0.0.0.0", "::") and not config.ingest.allow:  # noqa: S104  # it warns of it
-        found.append("[ingest] host: everybody can send; [ingest] allow limits it to some networks")
-    if config.http.host not in ("127.0.0.1", "::1", "localhost") and not config.http.https:
-        found.append(
-            "[http] host: passwords and tokens cross the network as they are; put a proxy with TLS in front,"
-            " and set [http] https"
-        )
-    return found
+    for finding in checking.of_config(config):
+        click.echo(f"warning: {finding}", err=True)
 
 
 @main.command()

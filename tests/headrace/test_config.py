@@ -99,34 +99,10 @@ def test_the_file_that_comes_with_it_says_the_defaults() -> None:
     assert load_config(ROOT / "config.toml") == Config()
 
 
-def test_a_good_file_is_called_good(tmp_path: Path) -> None:
+def test_a_good_file_is_called_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit status 0, and no warning where there is nothing to warn of."""
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "good.toml"
     path.write_text(f'[journal]\npath = "{tmp_path}/journal"\nmax_bytes = 16777216\n')
     result = CliRunner().invoke(main, ["check-config", "--config", str(path)])
     assert (result.exit_code, result.output) == (0, f"{path}: good\n")
-
-
-@pytest.mark.parametrize(
-    ("content", "warned"),
-    [
-        ('[ingest]\nhost = "0.0.0.0"', "[ingest] host"),
-        ('[http]\nhost = "192.168.7.2"', "[http] host"),
-        (f"[journal]\nmax_bytes = {1 << 60}", "[journal] max_bytes"),
-    ],
-)
-def test_what_is_allowed_and_unwise_is_warned_of(content: str, warned: str, tmp_path: Path) -> None:
-    """It can be used all the same: exit status 0."""
-    path = tmp_path / "config.toml"
-    path.write_text(content)
-    result = CliRunner().invoke(main, ["check-config", "--config", str(path)])
-    assert result.exit_code == 0
-    assert f"warning: {warned}" in result.stderr
-
-
-def test_networks_that_may_connect_silence_the_warning(tmp_path: Path) -> None:
-    """Listening on all addresses is fine where it is limited."""
-    path = tmp_path / "config.toml"
-    path.write_text('[ingest]\nhost = "0.0.0.0"\nallow = ["10.0.0.0/8"]')
-    result = CliRunner().invoke(main, ["check-config", "--config", str(path)])
-    assert "[ingest] host" not in result.stderr
