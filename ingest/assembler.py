@@ -77,7 +77,7 @@ class Assembler:
     def change(self, rules: Rules) -> None:
         """Read by these rules from now on; what has arrived goes into a block with those before.
 
-        Delimiters and `max_record_bytes` have to stay: connections are framed by them.
+        Delimiter and `max_record_bytes` have to stay: connections are framed by them.
         """
         self.tick()
         self._rules = rules
