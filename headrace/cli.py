@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import sys
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,10 @@ from headrace.calling import config_option, log_option, reporting_errors
 from headrace.config import DEFAULT_FILE, Config, load_config
 from headrace.errors import ConfigError, FailedError
 from headrace.logs import LogFormat, configure_logs
-from headrace.serve import StartOptions, run_server, until_told
+from headrace.serve import Running, run_server, until_told
+from headrace.starting import StartOptions
+from headrace.workers.plan import MAX_WORKERS
+from headrace.workers.serve import run_workers
 from simulator.command import simulate
 from storage.factory import described, open_quarantine, open_writer
 from storage.sqlite.backup import backup
@@ -43,17 +47,32 @@ main.add_command(accounts.token)
 @config_option
 @click.option("--adopt-node", is_flag=True, help="Take the node id over from a journal that is lost.")
 @click.option("--accept-clock", is_flag=True, help="The clock is right, although it seems to have jumped.")
+@click.option(
+    "--workers",
+    type=click.IntRange(2, MAX_WORKERS),
+    help="Take data in so many processes, each with a node id and a journal of its own.",
+)
 @log_option
 @reporting_errors
-def serve(config_path: Path | None, adopt_node: bool, accept_clock: bool, log_format: LogFormat) -> None:  # noqa: FBT001  # click passes flags so
+def serve(
+    config_path: Path | None,
+    adopt_node: bool,  # noqa: FBT001  # click passes flags so
+    accept_clock: bool,  # noqa: FBT001
+    workers: int | None,
+    log_format: LogFormat,
+) -> None:
     """Listen for machines, store what they send, and serve the pages."""
     configure_logs(log_format)
     options = StartOptions(adopt_node, accept_clock, os.environ.get(mes_.TOKEN, ""))
-    uvloop.run(_serve(load_config(config_path), options))
+    config = load_config(config_path)
+    if workers is None:
+        uvloop.run(_serve(run_server(config, options)))
+    else:
+        uvloop.run(_serve(run_workers(config, options, workers, log_format)))
 
 
-async def _serve(config: Config, options: StartOptions) -> None:
-    async with run_server(config, options) as running:
+async def _serve(server: AbstractAsyncContextManager[Running]) -> None:
+    async with server as running:
         click.echo(f"machines: {running.host}:{running.port}")
         if running.ack_port is not None:
             click.echo(f"acknowledged: {running.host}:{running.ack_port}")

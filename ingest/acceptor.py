@@ -61,6 +61,12 @@ class Acceptor:
         self._timer = None
         self._loop.add_reader(self._socket, self._accept)
 
+    def finish(self) -> None:
+        """Accept who has connected already, then close: the kernel resets whoever still waits there."""
+        if self.open:
+            self._take(_BACKLOG)
+        self.close()
+
     def close(self) -> None:
         """Accept nobody any more; may be called again."""
         if self._timer is not None:
@@ -70,21 +76,27 @@ class Acceptor:
         self._socket.close()
 
     def _accept(self) -> None:
-        for _ in range(_AT_ONCE):
+        lacking = self._take(_AT_ONCE)
+        if lacking is not None:
+            self._rest(lacking)
+        elif self._rests:
+            self._rests = False
+            _log.info("listener_goes_on", port=self.port)
+
+    def _take(self, most: int) -> OSError | None:
+        """Accept who waits, so many at most; what was lacking to accept them all."""
+        for _ in range(most):
             try:
                 sock, address = self._socket.accept()
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._rest(error)
-                    return
+                    return error
                 continue  # this one was gone before it was accepted
             sock.setblocking(False)
             self._accepted(sock, (str(address[0]), int(address[1])))
-        if self._rests:
-            self._rests = False
-            _log.info("listener_goes_on", port=self.port)
+        return None
 
     def _rest(self, error: OSError) -> None:
         self._exhausted()
@@ -95,12 +107,27 @@ class Acceptor:
             _log.error("listener_rests", port=self.port, reason=error.strerror)
 
 
-async def listening_sockets(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets on every address that the host has.
+async def listening_sockets(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
+    """Listening sockets on every address that the host has, all on one port.
+
+    With `shared` other processes of the same user can listen there too, if they also share.
 
     Raises:
         ListenError: there is one that can't be listened on.
     """
+    return await _sockets(host, port, shared=shared, listen=True)
+
+
+async def reserved_sockets(host: str, port: int, *, shared: bool) -> list[socket.socket]:
+    """The same sockets, but nobody can connect to them: they keep the port for who shares it.
+
+    Raises:
+        ListenError: one can't be had.
+    """
+    return await _sockets(host, port, shared=shared, listen=False)
+
+
+async def _sockets(host: str, port: int, *, shared: bool, listen: bool) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
@@ -108,7 +135,10 @@ async def listening_sockets(host: str, port: int) -> list[socket.socket]:
         )
         for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
             sockets.append(socket.socket(family, socket.SOCK_STREAM))
-            _listen(sockets[-1], address)
+            _bind(sockets[-1], (address[0], port, *address[2:]), shared=shared)
+            port = sockets[-1].getsockname()[1]
+            if listen:
+                sockets[-1].listen(_BACKLOG)
     except OSError as error:
         for sock in sockets:
             sock.close()
@@ -118,10 +148,10 @@ async def listening_sockets(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _listen(sock: socket.socket, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
+def _bind(sock: socket.socket, address: tuple[str | int, ...], *, shared: bool) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     sock.bind(address)
-    sock.listen(_BACKLOG)
     sock.setblocking(False)

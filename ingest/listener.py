@@ -24,6 +24,7 @@ from parser.settings import Rules
 
 _SWEEP_S: Final = 1.0
 _LAST_WORD_S: Final = 10.0
+_LAST_COMERS_S: Final = 1.0
 
 
 class Listener:
@@ -77,7 +78,7 @@ class Listener:
             self._accepted(sock, Connection(self, self._rules, address, acknowledges=acknowledges))
 
         try:
-            sockets = await listening_sockets(self._settings.host, port)
+            sockets = await listening_sockets(self._settings.host, port, shared=self._settings.share_port)
         except ListenError as error:
             raise ListenError(f"{error} [ingest] host and {key} say where to listen") from error
         acceptors = [Acceptor(sock, accepted, exhausted=self._metrics.rests.inc) for sock in sockets]
@@ -94,6 +95,15 @@ class Listener:
     def listening(self) -> bool:
         """Whether machines can connect."""
         return any(acceptor.open for acceptors in self._acceptors for acceptor in acceptors)
+
+    async def close(self) -> None:
+        """Accept nobody but those who have connected already, and read what these have sent."""
+        for acceptors in self._acceptors:
+            for acceptor in acceptors:
+                acceptor.finish()
+        if self._adopting:
+            await asyncio.wait(self._adopting, timeout=_LAST_COMERS_S)
+            await asyncio.sleep(self._settings.tick_ms / 1000)
 
     def stop(self) -> None:
         """Accept nobody, end all streams, and make the last block."""

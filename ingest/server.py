@@ -18,14 +18,13 @@ from ingest.assembler import Numbering
 from ingest.clock import StampClock
 from ingest.journal import Journal, JournalState, JournalStatistics
 from ingest.listener import Listener
-from ingest.live import LivePublisher
+from ingest.live import LiveView
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
 from ingest.sink import SinkTask
 from ingest.supervisor import SinkState, SinkStatistics, Supervisor
 from parser.block import Block
 from parser.settings import Rules
-from storage.live import LiveFeed
 
 _COMMIT_S: Final = 10.0
 _FLUSH_S: Final = 10.0
@@ -84,7 +83,7 @@ class IngestServer:
         numbering: Numbering,
         *,
         sinks: dict[str, SinkTask],
-        feed: LiveFeed,
+        live: LiveView,
         metrics: IngestMetrics,
     ) -> None:
         """Sinks by name, each in a process of its own; all of them hold the journal's trimming."""
@@ -95,7 +94,7 @@ class IngestServer:
         self.listener = Listener(
             settings, rules, self._clock, numbering, submit=journal.submit, metrics=metrics
         )
-        self._live = LivePublisher(feed)
+        self._live = live
         self._sinks = [Supervisor(name, task, metrics, self._progress(name)) for name, task in sinks.items()]
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: Ending | None = None
@@ -131,6 +130,7 @@ class IngestServer:
         return self._ending
 
     async def _stop(self) -> Ending:
+        await self.listener.close()
         self.listener.stop()
         await self._until_durable()
         self.listener.hang_up()

@@ -10,6 +10,7 @@ from parser.block import MAX_NODE
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 MIB: Final = 1 << 20
+MIN_JOURNAL_BYTES: Final = 16 * MIB
 
 
 class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +46,9 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     allow: tuple[str, ...] = ()
     """Networks (CIDR) that may connect; everybody where it is empty."""
 
+    share_port: bool = False
+    """Whether other servers of this user on this host may listen on the same ports (SO_REUSEPORT)."""
+
     def __post_init__(self) -> None:
         """Refuse networks that are none.
 
@@ -64,7 +68,7 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     path: str = "data/journal"
     """A folder of its own, made where it is missing."""
 
-    max_bytes: Annotated[int, msgspec.Meta(ge=16 * MIB)] = 4096 * MIB
+    max_bytes: Annotated[int, msgspec.Meta(ge=MIN_JOURNAL_BYTES)] = 4096 * MIB
     """Its bound on disk; when the sinks are so far behind that it is reached, reading pauses."""
 
     keep_hours: Annotated[float, msgspec.Meta(ge=0)] = 0.0

@@ -1,6 +1,6 @@
 """The HTTP application: who answers what. It composes and decides nothing."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import prometheus_client
@@ -18,7 +18,7 @@ from web.contract import Documented
 from web.crowd import Crowd
 from web.events import events_router
 from web.frame import static_routers
-from web.health import Readiness, health_router
+from web.health import Readiness, at_hand, health_router
 from web.identity import Identity
 from web.logs import logs_router
 from web.office import Office, Refusals
@@ -40,6 +40,7 @@ def create_app(
     readiness: Callable[[], Readiness],
     office: Office,
     session_cookie: CookieMaker,
+    refresh: Callable[[], Awaitable[None]] = at_hand,
 ) -> Litestar:
     """The application over a store, a live feed and the order gateway's parts."""
     api = Router(
@@ -56,7 +57,12 @@ def create_app(
     )
     refusals = Refusals(office.log)
     return Litestar(
-        route_handlers=[api, health_router(registry, readiness), pages_router(), *static_routers()],
+        route_handlers=[
+            api,
+            health_router(registry, readiness, refresh),
+            pages_router(),
+            *static_routers(),
+        ],
         dependencies=_given(
             store=store,
             board=Board(feed),

@@ -150,6 +150,14 @@ class Server:
             lines: list[str] = answer.read().decode().splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
+    def total(self, name: str) -> float:
+        """A figure of `/metrics`, by its name alone: the sum over all its labels."""
+        with urlopen(f"{self.url}/metrics", timeout=10) as answer:  # noqa: S310  # our own address
+            lines: list[str] = answer.read().decode().splitlines()
+        return sum(
+            float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))
+        )
+
     def wait_drained(self, seconds: float = 60.0) -> None:
         """Wait until everything that is durable is in the tables."""
         wait_until(lambda: all(_idle(sink) for sink in self.ready().sinks), "the tables have all", seconds)

@@ -11,9 +11,9 @@ from tests.faults.harness import Server
 from tests.headrace.conftest import Call
 
 
-def refused(server: Server, *words: str) -> None:
+def refused(server: Server, *words: str, options: tuple[str, ...] = ()) -> None:
     """It doesn't start, and its one line has all these words."""
-    status, said = server.refused()
+    status, said = server.refused(*options)
     lines = [line for line in said.splitlines() if not line.startswith("{")]
     assert status == 2, said
     assert len(lines) == 1, said
