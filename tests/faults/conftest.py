@@ -80,6 +80,14 @@ def one_node(tmp_path_factory: pytest.TempPathFactory, sync_s: float) -> Iterato
 
 
 @pytest.fixture
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of three, of the test's own."""
+    need(not missing(), missing())
+    with Cluster(tmp_path_factory.mktemp("three"), nodes=3, port=0) as cluster:
+        yield cluster
+
+
+@pytest.fixture
 def tables(one_node: Cluster) -> CassandraSettings:
     """Tables that nobody has used, on a node that is up."""
     one_node.start()

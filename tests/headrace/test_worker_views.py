@@ -2,23 +2,27 @@
 
 import asyncio
 from itertools import accumulate
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from structlog.testing import capture_logs
 
 from headrace.config import Config
-from headrace.starting import StartOptions
+from headrace.starting import StartOptions, warn_of_others
 from headrace.workers.crew import Crew
 from headrace.workers.figures import WorkerFigures, families
 from headrace.workers.forwarding import Forwarder
 from headrace.workers.messages import Listening, Message, Refused, Seen, encode, read_message
-from headrace.workers.plan import Plan, worker_config
+from headrace.workers.plan import Plan, worker_config, worker_folders
 from headrace.workers.worker import WorkerState
-from ingest.journal import JournalState, JournalStatistics
+from ingest.journal import Journal, JournalState, JournalStatistics, worker_folder
 from ingest.journal.journal import Tail
 from ingest.server import ServerStatistics
+from ingest.settings import JournalSettings
 from ingest.supervisor import SinkState, SinkStatistics
 from parser.block import Block
 from tests.ingest.building import chain, same
@@ -166,3 +170,17 @@ async def test_blocks_travel_to_the_live_view_as_they_are() -> None:
     await forwarder.stop()
     assert len(said) == 1
     assert same([seen.block() for seen in said[0].blocks], blocks[2:])
+
+
+def test_a_journal_that_nobody_delivers_from_is_named(tmp_path: Path) -> None:
+    """It is left from a start with another number of workers; those that are in use are not named."""
+    folders = [tmp_path, worker_folder(tmp_path, 0), worker_folder(tmp_path, 1)]
+    for node, folder in enumerate(folders, 4):
+        Journal(JournalSettings(path=str(folder)), node).close()
+    config = replace(Config(), journal=JournalSettings(path=str(tmp_path)))
+    with capture_logs() as said:
+        warn_of_others(config, worker_folders(config, 1))
+    assert [(line["event"], line["folder"], line["node"]) for line in said] == [
+        ("journal_of_nobody", str(folders[0]), 4),
+        ("journal_of_nobody", str(folders[2]), 6),
+    ]
