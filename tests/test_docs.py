@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from headrace.config import Config
+from headrace.workers.figures import WorkerMetrics
 from ingest.metrics import IngestMetrics
 from orders.logs.metrics import LogMetrics
 from orders.metrics import OrderMetrics
@@ -85,7 +86,7 @@ def test_operators_read_of_no_key_that_there_is_not() -> None:
 def test_every_metric_is_explained_with_its_labels() -> None:
     """By the name under which Prometheus sees it; and no other is."""
     registry = CollectorRegistry()
-    rooms = (IngestMetrics(), LogMetrics(registry), OrderMetrics(registry))
+    rooms = (IngestMetrics(), LogMetrics(registry), OrderMetrics(registry), WorkerMetrics(registry))
     known = [value for metrics in rooms for value in vars(metrics).values()]
     instruments = [value for value in known if hasattr(value, "_labelnames")]
     real = {

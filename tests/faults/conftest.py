@@ -79,12 +79,19 @@ def one_node(tmp_path_factory: pytest.TempPathFactory, sync_s: float) -> Iterato
         yield cluster
 
 
-@pytest.fixture
-def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster of three, of the test's own."""
+@pytest.fixture(scope="package")
+def cluster_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of three, which takes most of a minute to start."""
     need(not missing(), missing())
     with Cluster(tmp_path_factory.mktemp("three"), nodes=3, port=0) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def three_nodes(cluster_of_three: Cluster) -> Cluster:
+    """All of them up, whatever a test before has done to them."""
+    cluster_of_three.start()
+    return cluster_of_three
 
 
 @pytest.fixture

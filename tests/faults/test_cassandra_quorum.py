@@ -53,6 +53,7 @@ def test_nodes_are_killed_until_no_majority_is_left(
     sender.stop()
     server.wait_drained(120)
     check_all(server, tables, [sender])
+    three_nodes.stop()  # three nodes at rest would still cost the tests that come after this
 
 
 def _wait_for_rows_again(server: Server, since: str) -> None:
