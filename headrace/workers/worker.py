@@ -69,6 +69,7 @@ class Worker:
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._heard = asyncio.Event()
         self._status: int | None = None
+        self._listened = False
         self._refused = ""
         self.number = task.number
         self.state = WorkerState.STARTING
@@ -131,7 +132,7 @@ class Worker:
         if not ended and self._process is not None:
             self._process.kill()
             await asyncio.wait({watching})
-        return self._status == 0
+        return self._status == 0 or not self._listened
 
     # Its life.
 
@@ -141,6 +142,7 @@ class Worker:
         while True:
             begun = loop.time()
             self.state, self.silent, self._refused = WorkerState.STARTING, False, ""
+            self._listened = False
             self._status = await self._run()
             self._up.set(0)
             self._figures.ended(self.number)
@@ -169,7 +171,6 @@ class Worker:
             "headrace.workers.process",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
         )
         assert process.stdin is not None  # noqa: S101  # both are pipes
         assert process.stdout is not None  # noqa: S101
@@ -195,6 +196,7 @@ class Worker:
 
     def _serves(self) -> None:
         self._up.set(1)
+        self._listened = True
         if self.state is WorkerState.STARTING:
             self.state = WorkerState.SERVING
         if not self._first.done():
