@@ -83,11 +83,7 @@ class Keeper(threading.Thread):
         """The file made ahead, or a new one, as the segment that begins with this block."""
         with _no_room(self._folder):
             path = next_path(self._folder)
-            if self._spare.exists():
-                self._spare.rename(path)
-                segment = Segment(path, vfs=self._vfs)
-            else:
-                segment = Segment(path, create=True, vfs=self._vfs)
+            segment = self._from_spare(path) or Segment(path, create=True, vfs=self._vfs)
             _sync_folder(self._folder)
         segment.begin(
             SegmentHead(self._journal, first.node, first.id, first.first_record, ClockReading.now())
@@ -96,6 +92,25 @@ class Keeper(threading.Thread):
             self._active = _Kept(path, first.id, first.id - 1, first.stamp_us, 0, 0.0, segment)
         self._wake.set()
         return segment
+
+    def _from_spare(self, path: Path) -> Segment | None:
+        """The file made ahead, under this name; None where there is none, or it is damaged by now.
+
+        It may have lain there for months; what goes into a damaged one is acknowledged and not found again.
+        """
+        if not self._spare.exists():
+            return None
+        self._spare.rename(path)
+        try:
+            segment = Segment(path, vfs=self._vfs)
+            if segment.is_sound():
+                return segment
+            segment.close()
+        except JournalBrokenError:
+            pass
+        for file in companions(path):
+            file.unlink()
+        return None
 
     def written(self, segment: Segment, blocks: Sequence[Block]) -> bool:
         """Account for a commit; whether the segment has grown enough."""

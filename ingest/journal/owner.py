@@ -103,5 +103,5 @@ def _read(folder: Path, handle: int) -> Identity | None:
         return None
     try:
         return msgspec.json.decode(content, type=Identity)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise JournalError(f"{folder / _FILE}: does not say whose journal it is: {error}") from None
