@@ -82,9 +82,15 @@ class Acceptor:
                 continue  # this one was gone before it was accepted
             sock.setblocking(False)
             self._accepted(sock, (str(address[0]), int(address[1])))
+        else:  # more may wait already, and of them the loop says nothing until the next one knocks
+            self._loop.call_soon(self._accept_more)
         if self._rests:
             self._rests = False
             _log.info("listener_goes_on", port=self.port)
+
+    def _accept_more(self) -> None:
+        if self.open and self._timer is None:
+            self._accept()
 
     def _rest(self, error: OSError) -> None:
         self._exhausted()
