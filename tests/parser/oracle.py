@@ -5,6 +5,7 @@ asks `parser.reference`, and applies the rules for what follows the last delimit
 """
 
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -90,3 +91,40 @@ def observe(parsed: ParsedBlock) -> Iterator[tuple[int, Judged]]:
         fates[reject.index] = Judged(reject.verdict, parsed.stream_offset(number), reject.raw)
     owners = [int(chunk["connection"]) for chunk in block.chunks for _ in range(chunk["records"])]
     return zip(owners, fates, strict=True)
+
+
+def check(connections: dict[int, list[Chunk]], expected: dict[int, list[Judged]], rules: Rules) -> None:
+    """One block of all chunks, those of the connections by turns, says what is expected of each."""
+    longest = max((len(chunks) for chunks in connections.values()), default=0)
+    turns = [
+        (connection, chunks[turn])
+        for turn in range(longest)
+        for connection, chunks in connections.items()
+        if turn < len(chunks)
+    ]
+    found = ParsedBlock.of(block_of(turns, rules))
+    seen: dict[int, list[Judged]] = {connection: [] for connection in expected}
+    for connection, judged in observe(found):
+        seen[connection].append(judged)
+    assert seen == expected
+    check_counts(found, connections, expected)
+
+
+def check_counts(
+    parsed: ParsedBlock, connections: dict[int, list[Chunk]], expected: dict[int, list[Judged]]
+) -> None:
+    """Each connection's tally is what its records came to, and nothing is left over."""
+    columns = parsed.columns
+    assert len(columns.index) + len(columns.rejects) + parsed.empty == parsed.block.records
+    assert set(columns.devices) == {columns.devices[code] for code in columns.codes}
+    assert len(set(columns.devices)) == len(columns.devices)
+    tallies = {int(row["connection"]): row for row in parsed.tallies}
+    assert set(tallies) == {connection for connection, chunks in connections.items() if chunks}
+    for connection, tally in tallies.items():
+        kinds = Counter(type(judged.what) for judged in expected[connection])
+        assert tally["stored"] == kinds[tuple]
+        assert tally["empty"] == kinds[type(None)]
+        assert tally["stored"] + tally["rejected"] + tally["empty"] == len(expected[connection])
+        chunks = connections[connection]
+        assert tally["bytes"] == sum(len(c.data) - (c.ending is not Ending.DELIMITER) for c in chunks)
+        assert tally["unterminated"] == sum(c.ending is Ending.CLEAN for c in chunks)
