@@ -17,11 +17,14 @@ from urllib.request import urlopen
 
 import msgspec
 
-from tests.faults import processes
+from tests.faults import figures, processes
 from tests.faults.waiting import wait_until
 
 COMMAND: Final = Path(sys.executable).with_name("headrace")
 MIB: Final = 1 << 20
+
+_RECEIVED: Final = "headrace_received_records_total"
+_STORED: Final = 'headrace_records_stored_total{sink="tables"}'
 
 _OFFICE: Final = ("accounts", "orders", "log", "mes")
 """Sections with a file of their own."""
@@ -59,6 +62,7 @@ class Server:
         self.port = self.ack_port = 0
         self.url = ""
         self._process: subprocess.Popen[str] | None = None
+        self._starts = 0
         self.configure(settings or {})
 
     def configure(self, settings: Settings) -> None:
@@ -96,7 +100,11 @@ class Server:
         self.ack_port = self._address("acknowledged")
         self.url = f"http://127.0.0.1:{self._address('pages')}"
         wait_until(lambda: self.ready().ready, "the server takes data", seconds)
-        return time.monotonic() - begun
+        took = time.monotonic() - begun
+        self._starts += 1
+        if self._starts > 1:
+            figures.current().started(took)
+        return took
 
     def refused(self, *options: str) -> tuple[int, str]:
         """Start where it must not start; its exit status and what it says."""
@@ -152,7 +160,19 @@ class Server:
 
     def wait_drained(self, seconds: float = 60.0) -> None:
         """Wait until everything that is durable is in the tables."""
+        begun = time.monotonic()
         wait_until(lambda: all(_idle(sink) for sink in self.ready().sinks), "the tables have all", seconds)
+        figures.current().drained(time.monotonic() - begun)
+
+    def wait_caught_up(self, seconds: float = 900.0) -> float:
+        """Wait until the tables have what was received until now; how many records they were behind."""
+        begun, received = time.monotonic(), self.metric(_RECEIVED)
+        behind = received - self.metric(_STORED)
+        wait_until(lambda: self.metric(_STORED) >= received, "the tables have what waited", seconds)
+        took = time.monotonic() - begun
+        figures.current().drained(took)
+        figures.current().notes.append(f"{behind:.0f} records behind, made up for in {took:.1f} s")
+        return behind
 
     def sink_pid(self) -> int:
         """The process of the sink."""

@@ -27,6 +27,7 @@ def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.mark.long(minutes=5)
 def test_nodes_are_killed_until_no_majority_is_left(
     make_server: MakeServer, three_nodes: Cluster, *, long_form: bool
 ) -> None:

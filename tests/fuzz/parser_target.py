@@ -3,7 +3,7 @@
 Layout of an input, so that a fuzzer that changes a byte changes one thing:
 
     0  delimiter     1  field delimiter   2  order of the fields   3  limits
-    4  longest record   5  how the stream ends   6  number of cuts   7  how often the stream is repeated
+    4  longest record   5  how the stream ends   6  number of cuts      7  how often the stream comes
     then two bytes for each cut: where; and the stream
 
 The stream is framed whole and cut. One block carries both, by turns, and each record of either must be what
@@ -34,7 +34,6 @@ LONGEST: Final = 4096
 
 _HEAD_BYTES: Final = 8
 _MOST_CUTS: Final = 8
-_MOST_TIMES: Final = 16
 _LONGEST_RECORDS: Final = (512, 512, 1, 4, 12, 13, 25, 40, 64, 2000)
 _LIMITS: Final[tuple[dict[str, tuple[float, float]], ...]] = (
     {},
@@ -66,7 +65,7 @@ def decode(data: bytes) -> Case:
     cuts = head[6] % (_MOST_CUTS + 1)
     places = [int.from_bytes(rest[2 * number : 2 * number + 2]) for number in range(cuts)]
     ending = ENDS_OF_STREAM[head[5] % len(ENDS_OF_STREAM)]
-    times = max(head[7] % 32 - _MOST_TIMES, 0) + 1
+    times = 1 << max(head[7] % 16 - 8, 0)
     return Case(_rules(head), ending, places, rest[2 * cuts :] * times)
 
 
