@@ -21,6 +21,7 @@ from ingest.assembler import Numbering
 from ingest.clock import StampClock
 from ingest.journal import Journal
 from ingest.listener import Listener
+from ingest.live import LivePublisher
 from ingest.metrics import IngestMetrics
 from ingest.server import IngestServer
 from ingest.settings import IngestSettings, JournalSettings
@@ -176,7 +177,13 @@ async def durable(options: Options, meter: Meter) -> list[int]:
     journal = Journal(JournalSettings(path=f"{options.folder}/journal"), 0)
     settings = IngestSettings(port=0, ack_port=0, max_connections=options.connections)
     server = IngestServer(
-        settings, Rules(), journal, Numbering(1, 0), sinks={}, feed=LiveFeed(), metrics=IngestMetrics()
+        settings,
+        Rules(),
+        journal,
+        Numbering(1, 0),
+        sinks={},
+        live=LivePublisher(LiveFeed()),
+        metrics=IngestMetrics(),
     )
     committed = server.listener.assembler.committed
 
@@ -212,7 +219,7 @@ async def _into_rows(options: Options, meter: Meter, storage: StorageSettings) -
         journal,
         Numbering(1, 0),
         sinks={"tables": SinkTask(str(journal.folder), journal.id, 0, storage)},
-        feed=LiveFeed(),
+        live=LivePublisher(LiveFeed()),
         metrics=metrics,
     )
     await server.start("bench")

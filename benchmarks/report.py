@@ -92,7 +92,7 @@ def make_report(benchmark: str, command: str, figures: list[Figure], comparisons
     return Report(
         benchmark=benchmark,
         command=command,
-        machine=_machine(),
+        machine=describe_machine(),
         date=datetime.now(UTC).date().isoformat(),
         figures=figures,
         comparisons=comparisons,
@@ -124,7 +124,8 @@ def _units(figures: Sequence[Figure]) -> str:
     return ", ".join(sorted({figure.unit for figure in figures}))
 
 
-def _machine() -> str:
+def describe_machine() -> str:
+    """Processors, kernel and Python, in one line."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -2,64 +2,104 @@
 
 import asyncio
 import os
-import shutil
 import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import click
 import uvloop
 
 from benchmarks.command import bench
-from headrace import accounts, databases
+from headrace import accounts, cert, checking, databases
 from headrace import demo as demo_
 from headrace import mes as mes_
 from headrace import quarantine as quarantine_
 from headrace import reconcile as reconcile_
 from headrace import tail as tail_
 from headrace.calling import config_option, log_option, reporting_errors
-from headrace.config import DEFAULT_FILE, Config, load_config
+from headrace.config import Config, load_config, source_of
 from headrace.errors import ConfigError, FailedError
-from headrace.logs import LogFormat, configure_logs
-from headrace.serve import StartOptions, run_server, until_told
+from headrace.logs import LogFormat, configure_logs, set_level
+from headrace.reload import Reloader, hangups, ignore_hangups, reloading
+from headrace.serve import Running, run_server, until_told
+from headrace.starting import StartOptions
+from headrace.workers.plan import MAX_WORKERS
+from headrace.workers.serve import run_workers
 from simulator.command import simulate
 from storage.factory import described, open_quarantine, open_writer
 from storage.sqlite.backup import backup
 
+_PRIVATE: Final = 0o077
+"""What others may not, of all that any command makes. A database makes files of its own beside those it is
+given, so this is said once for the whole process, and for the sinks, which inherit it."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="headrace")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Carry telemetry from shop-floor machines into a database, no record lost."""
+    context.call_on_close(partial(os.umask, os.umask(_PRIVATE)))
 
 
 main.add_command(simulate)
 main.add_command(bench)
 main.add_command(accounts.user)
 main.add_command(accounts.token)
+main.add_command(cert.cert)
 
 
 @main.command()
 @config_option
 @click.option("--adopt-node", is_flag=True, help="Take the node id over from a journal that is lost.")
 @click.option("--accept-clock", is_flag=True, help="The clock is right, although it seems to have jumped.")
+@click.option(
+    "--workers",
+    type=click.IntRange(2, MAX_WORKERS),
+    help="Take data in so many processes, each with a node id and a journal of its own.",
+)
 @log_option
 @reporting_errors
-def serve(config_path: Path | None, adopt_node: bool, accept_clock: bool, log_format: LogFormat) -> None:  # noqa: FBT001  # click passes flags so
+def serve(
+    config_path: Path | None,
+    adopt_node: bool,  # noqa: FBT001  # click passes flags so
+    accept_clock: bool,  # noqa: FBT001
+    workers: int | None,
+    log_format: LogFormat,
+) -> None:
     """Listen for machines, store what they send, and serve the pages."""
     configure_logs(log_format)
+    ignore_hangups()
     options = StartOptions(adopt_node, accept_clock, os.environ.get(mes_.TOKEN, ""))
-    uvloop.run(_serve(load_config(config_path), options))
+    if workers is None:
+        uvloop.run(_serve(config_path, lambda config: run_server(config, options)))
+    else:
+        uvloop.run(_serve(config_path, lambda config: run_workers(config, options, workers, log_format)))
 
 
-async def _serve(config: Config, options: StartOptions) -> None:
-    async with run_server(config, options) as running:
-        click.echo(f"machines: {running.host}:{running.port}")
-        if running.ack_port is not None:
-            click.echo(f"acknowledged: {running.host}:{running.ack_port}")
-        click.echo(f"pages: {running.url}")
-        sys.stdout.flush()
-        await until_told()
+async def _serve(
+    config_path: Path | None, start: Callable[[Config], AbstractAsyncContextManager[Running]]
+) -> None:
+    with hangups() as heard:  # before the file is read, so that no later change of it is missed
+        source = source_of(config_path)
+        config = load_config(source)
+        set_level(config.log.stderr_level)
+        checking.say(config)
+        async with start(config) as running, reloading(Reloader(source, config, running.take_over), heard):
+            _greet(running)
+            await until_told()
+
+
+def _greet(running: Running) -> None:
+    click.echo(f"machines: {running.host}:{running.port}")
+    if running.ack_port is not None:
+        click.echo(f"acknowledged: {running.host}:{running.ack_port}")
+    click.echo(f"pages: {running.url}")
+    sys.stdout.flush()
 
 
 @main.command()
@@ -69,7 +109,10 @@ async def _serve(config: Config, options: StartOptions) -> None:
 def mes(config_path: Path | None, log_format: LogFormat) -> None:
     """Serve the supplier's MES: take orders, and keep the production queue."""
     configure_logs(log_format)
-    uvloop.run(_mes(load_config(config_path), mes_.read_token(os.environ)))
+    ignore_hangups()
+    config = load_config(config_path)
+    set_level(config.log.stderr_level)
+    uvloop.run(_mes(config, mes_.read_token(os.environ)))
 
 
 async def _mes(config: Config, token: str) -> None:
@@ -94,33 +137,9 @@ def demo(machines: int) -> None:
 def check_config(config_path: Path | None) -> None:
     """Say whether the configuration can be used, and what is wrong with it."""
     config = load_config(config_path)
-    source = config_path or (DEFAULT_FILE if DEFAULT_FILE.exists() else "the defaults")
-    click.echo(f"{source}: good")
-    for warning in _warnings(config):
-        click.echo(f"warning: {warning}", err=True)
-
-
-def _warnings(config: Config) -> list[str]:
-    found = []
-    folder = next(
-        path
-        for path in (Path(config.journal.path), *Path(config.journal.path).absolute().parents)
-        if path.exists()
-    )
-    free = shutil.disk_usage(folder).free
-    if free < config.journal.max_bytes:
-        found.append(
-            f"[journal] max_bytes: {config.journal.max_bytes} is more than the {free} bytes free on its "
-            "disk; reading will pause when the disk is full"
-        )
-    if config.ingest.host in ("0.0.0.0", "::") and not config.ingest.allow:  # noqa: S104  # it warns of it
-        found.append("[ingest] host: everybody can send; [ingest] allow limits it to some networks")
-    if config.http.host not in ("127.0.0.1", "::1", "localhost") and not config.http.https:
-        found.append(
-            "[http] host: passwords and tokens cross the network as they are; put a proxy with TLS in front,"
-            " and set [http] https"
-        )
-    return found
+    click.echo(f"{source_of(config_path) or 'the defaults'}: good")
+    for finding in checking.of_config(config):
+        click.echo(f"warning: {finding}", err=True)
 
 
 @main.command()

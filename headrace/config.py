@@ -41,16 +41,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return Rules(record=self.record, max_record_bytes=self.ingest.max_record_bytes)
 
 
+def source_of(path: Path | None) -> Path | None:
+    """The file that counts where this one was named, or none; None for the defaults."""
+    if path is None and DEFAULT_FILE.exists():
+        return DEFAULT_FILE
+    return path
+
+
 def load_config(path: Path | None) -> Config:
     """The configuration in this file; without one that in config.toml, or the defaults.
 
     Raises:
         ConfigError: the file is missing, can't be read, or says something that can't be.
     """
+    path = source_of(path)
     if path is None:
-        if not DEFAULT_FILE.exists():
-            return Config()
-        path = DEFAULT_FILE
+        return Config()
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ from headrace import reconcile
 from headrace.config import Config
 from headrace.errors import ConfigError, FailedError
 from ingest.errors import JournalError, JournalLockedError
-from ingest.journal import held
+from ingest.journal import held, journals_under
 from storage.copying import SETTLING, Copied, Step, Tell, copy_tables
 from storage.errors import StorageError
 from storage.sqlite.connect import open_for_reading
@@ -54,10 +54,12 @@ def run(config: Config, source: str, target: str) -> None:
 
 @contextmanager
 def _journal_held(folder: Path) -> Iterator[str]:
-    """The journal's id; as long as we have it, no server writes from it."""
+    """The id of the journal, or of the first worker's; as long as we have all, no server writes from one."""
     try:
-        with held(folder) as identity:
-            yield identity.journal
+        folders = [found.folder for found in journals_under(folder)] or [folder]
+        with ExitStack() as stack:
+            first, *_ = [stack.enter_context(held(place)) for place in folders]
+            yield first.journal
     except JournalLockedError as error:
         raise ConfigError(str(error)) from None
     except JournalError as error:

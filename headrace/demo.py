@@ -13,7 +13,8 @@ import msgspec
 from headrace.config import Config
 from headrace.errors import ConfigError, FailedError
 from headrace.mes import run_mes
-from headrace.serve import Running, StartOptions, run_server, until_told
+from headrace.serve import Running, run_server, until_told
+from headrace.starting import StartOptions
 from simulator.run import SimulateOptions, simulate
 
 _FOLDER: Final = "data/demo"

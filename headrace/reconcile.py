@@ -5,6 +5,7 @@ from pathlib import Path
 
 from headrace.config import Config
 from ingest.errors import JournalError
+from ingest.journal import journals_under
 from ingest.journal.segment import Segment, segment_paths
 from parser.block import DamagedBlockError, from_seq
 from storage.factory import open_books
@@ -36,17 +37,20 @@ def summary(result: Reconciliation) -> str:
 
 
 def _waiting(config: Config, books: Books) -> int | None:
-    """Records of this node that are in the journal and in no table; None where no journal can be read."""
-    end = _journal_end(Path(config.journal.path))
-    if end is None:
+    """Records that are in our journals and in no table; None where there is no journal that can be read."""
+    ends: dict[int, int] = {}
+    for journal in journals_under(Path(config.journal.path)):
+        end = _journal_end(journal.folder)
+        if end is not None:
+            ends[journal.node] = max(end, ends.get(journal.node, 0))
+    if not ends:
         return None
-    stored = [
-        from_seq(minute.last_seq)[1] + 1
-        for node in books.nodes()
-        if node.node == config.ingest.node_id
-        for minute in node.ledger
-    ]
-    return max(0, end - max(stored, default=0))
+    known = {node.node: node.ledger for node in books.nodes()}
+    stored = {
+        node: max((from_seq(minute.last_seq)[1] + 1 for minute in known.get(node, [])), default=0)
+        for node in ends
+    }
+    return sum(max(0, end - stored[node]) for node, end in ends.items())
 
 
 def _journal_end(folder: Path) -> int | None:

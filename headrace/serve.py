@@ -2,33 +2,29 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
-from importlib.metadata import version
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from headrace.config import Config
 from headrace.errors import ConfigError, FailedError
 from headrace.office import run_office
-from ingest.assembler import Numbering
+from headrace.starting import StartOptions, start_server, take_over, warn_of_others
 from ingest.errors import IngestError
-from ingest.journal import Journal
-from ingest.metrics import IngestMetrics
-from ingest.server import IngestServer, ServerStatistics
-from ingest.sink import SinkTask
-from storage.base import Claim
+from ingest.live import LivePublisher
+from ingest.server import ServerStatistics
 from storage.errors import StorageError
-from storage.factory import open_store, open_writer
+from storage.factory import open_store
 from storage.live import LiveFeed
 from web.app import create_app
-from web.health import Readiness, SinkReport
+from web.health import Readiness, SinkReport, at_hand
 from web.server import serve_http
 from web.session import CookieMaker
-
-SINK = "tables"
-"""The name of the sink that writes the tables."""
 
 _log = structlog.get_logger("headrace")
 
@@ -44,16 +40,22 @@ class Running(NamedTuple):
     url: str
     """Of the pages."""
 
-    server: IngestServer
+    take_over: Callable[[Config], None]
+    """Makes another configuration count, of which only `reload.WHILE_RUNNING` may differ, or raises an
+    IngestError having changed nothing."""
 
 
-class StartOptions(NamedTuple):
-    """What only a person can decide at a start."""
+class Source(NamedTuple):
+    """What pages and probes show of the side that takes data."""
 
-    adopt_node: bool = False
-    accept_clock: bool = False
-    mes_token: str = ""
-    """What the supplier's MES knows this gateway by."""
+    feed: LiveFeed
+    registry: CollectorRegistry
+    readiness: Callable[[], Readiness]
+    claimed_twice: Callable[[], frozenset[str]]
+    """Devices that two connections have sent for lately."""
+
+    refresh: Callable[[], Awaitable[None]] = at_hand
+    """Brings in what other processes know, for registry and readiness."""
 
 
 @asynccontextmanager
@@ -66,13 +68,21 @@ async def run_server(config: Config, options: StartOptions) -> AsyncIterator[Run
     """
     feed = LiveFeed()
     try:
-        server = await _start(config, options, feed)
+        warn_of_others(config, [Path(config.journal.path)])
+        server = await start_server(config, options, LivePublisher(feed))
     except (IngestError, StorageError) as error:
         raise ConfigError(str(error)) from error
+    source = Source(
+        feed,
+        server.metrics.registry,
+        lambda: readiness(server.statistics),
+        lambda: server.statistics.claimed_twice,
+    )
     try:
-        async with _pages(config, server, feed, options.mes_token) as url:
+        async with run_pages(config, source, options.mes_token) as url:
             ports = server.listener.ports
-            yield Running(config.ingest.host, ports[0], ports[1] if len(ports) > 1 else None, url, server)
+            ack_port = ports[1] if len(ports) > 1 else None
+            yield Running(config.ingest.host, ports[0], ack_port, url, partial(take_over, server))
             _log.info("stopping")
             await server.stop()
     except OSError as error:
@@ -84,65 +94,27 @@ async def run_server(config: Config, options: StartOptions) -> AsyncIterator[Run
         raise FailedError("not everything that arrived is durable; nothing of that was acknowledged")
 
 
-async def _start(config: Config, options: StartOptions, feed: LiveFeed) -> IngestServer:
-    journal = Journal(config.journal, config.ingest.node_id)
-    if not options.accept_clock:
-        journal.check_clock()
-    claim = _claim(config, journal, adopt=options.adopt_node)
-    task = SinkTask(str(journal.folder), journal.id, config.ingest.node_id, config.storage)
-    server = IngestServer(
-        config.ingest,
-        config.rules,
-        journal,
-        _numbering(journal, claim),
-        sinks={SINK: task},
-        feed=feed,
-        metrics=IngestMetrics(),
-    )
-    await server.start(version("headrace"))
-    return server
-
-
-def _claim(config: Config, journal: Journal, *, adopt: bool) -> Claim | None:
-    """Take the node for this journal; None where the tables can't say just now."""
-    try:
-        with closing(open_writer(config.storage)) as writer:
-            return writer.claim(config.ingest.node_id, journal.id, adopt=adopt)
-    except StorageError as error:
-        if not error.retriable:
-            raise
-        if journal.is_new:
-            raise type(error)(
-                f"{error}; a journal's first start needs the database, to learn which numbers are taken"
-            ) from error
-        _log.warning("tables_not_reachable", reason=str(error))
-        return None
-
-
-def _numbering(journal: Journal, claim: Claim | None) -> Numbering:
-    """Go on above everything that journal and tables know."""
-    block, record = journal.tail.block, journal.tail.next_record
-    if claim is not None:
-        record = max(record, claim.next_record)
-        block = max(block, claim.cursor.block if claim.cursor is not None else 0)
-    return Numbering(block + 1, record)
-
-
 @asynccontextmanager
-async def _pages(config: Config, server: IngestServer, feed: LiveFeed, mes_token: str) -> AsyncIterator[str]:
+async def run_pages(config: Config, source: Source, mes_token: str) -> AsyncIterator[str]:
+    """Pages, API and the order gateway for as long as the context lasts; where they are.
+
+    Raises:
+        OSError: their address can't be listened on.
+    """
     store = open_store(config.storage)
-    registry = server.metrics.registry
     try:
-        async with run_office(config, registry, mes_token) as office:
+        async with run_office(config, source.registry, mes_token) as office:
             app = create_app(
                 store=store,
-                feed=feed,
-                registry=registry,
-                readiness=lambda: readiness(server.statistics),
+                feed=source.feed,
+                registry=source.registry,
+                readiness=source.readiness,
+                refresh=source.refresh,
                 office=office,
                 session_cookie=CookieMaker(config.http.https, config.accounts.session_hours * 3_600),
+                claimed_twice=source.claimed_twice,
             )
-            async with serve_http(app, config.http, before_stop=feed.end) as address:
+            async with serve_http(app, config.http, before_stop=source.feed.end) as address:
                 yield address.url
     finally:
         await store.close()

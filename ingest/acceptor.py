@@ -2,7 +2,13 @@
 
 uvloop's own server closes its socket for good at the first error in accepting, and running out of file
 descriptors is one. Here the socket rests a moment and goes on; who knocks meanwhile waits in the kernel's
-queue.
+queue. Errors that are those of one connection only are passed over (accept(2) names them); at any other the
+socket rests too, since it would come at once again.
+
+    accepting   an error of its own   rests for a second, and says so
+    resting     the second is over    accepting; after ten without another rest it says that it goes on
+
+So however long it lasts, the log has two lines of it.
 """
 
 import asyncio
@@ -16,11 +22,28 @@ import structlog
 from ingest.errors import ListenError
 
 _BACKLOG: Final = 4096
-_AT_ONCE: Final = 64
+_AT_ONCE: Final = 16
 """Connections accepted before others get their turn on the loop."""
 
 _REST_S: Final = 1.0
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_CALM_S: Final = 10.0
+
+_OF_ONE: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ETIMEDOUT,
+    }
+)
+"""Errors of a connection that was gone, or forbidden by a firewall, before it was accepted."""
 
 _log = structlog.get_logger("ingest")
 
@@ -44,7 +67,7 @@ class Acceptor:
         self._exhausted = exhausted
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._rests = False
+        self._calm: asyncio.TimerHandle | None = None
 
     @property
     def port(self) -> int:
@@ -61,46 +84,84 @@ class Acceptor:
         self._timer = None
         self._loop.add_reader(self._socket, self._accept)
 
+    def finish(self) -> None:
+        """Accept who has connected already, then close: the kernel resets whoever still waits there."""
+        if self.open:
+            self._take(_BACKLOG)
+        self.close()
+
     def close(self) -> None:
         """Accept nobody any more; may be called again."""
         if self._timer is not None:
             self._timer.cancel()
         elif self.open:
             self._loop.remove_reader(self._socket)
+        if self._calm is not None:
+            self._calm.cancel()
         self._socket.close()
 
     def _accept(self) -> None:
-        for _ in range(_AT_ONCE):
+        lacking = self._take(_AT_ONCE)
+        if lacking is not None:
+            self._rest(lacking)
+
+    def _take(self, most: int) -> OSError | None:
+        """Accept who waits, so many at most; what was lacking to accept them all."""
+        for _ in range(most):
             try:
                 sock, address = self._socket.accept()
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    self._rest(error)
-                    return
-                continue  # this one was gone before it was accepted
+                if error.errno in _OF_ONE:
+                    continue
+                return error
             sock.setblocking(False)
             self._accepted(sock, (str(address[0]), int(address[1])))
-        if self._rests:
-            self._rests = False
-            _log.info("listener_goes_on", port=self.port)
+        else:  # more may wait already, and of them the loop says nothing until the next one knocks
+            self._loop.call_soon(self._accept_more)
+        return None
+
+    def _accept_more(self) -> None:
+        if self.open and self._timer is None:
+            self._accept()
 
     def _rest(self, error: OSError) -> None:
         self._exhausted()
         self._loop.remove_reader(self._socket)
         self._timer = self._loop.call_later(_REST_S, self.start)
-        if not self._rests:
-            self._rests = True
+        if self._calm is None:
             _log.error("listener_rests", port=self.port, reason=error.strerror)
+        else:
+            self._calm.cancel()
+        self._calm = self._loop.call_later(_CALM_S, self._goes_on)
+
+    def _goes_on(self) -> None:
+        self._calm = None
+        _log.info("listener_goes_on", port=self.port)
 
 
-async def listening_sockets(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets on every address that the host has.
+async def listening_sockets(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
+    """Listening sockets on every address that the host has, all on one port.
+
+    With `shared` other processes of the same user can listen there too, if they also share.
 
     Raises:
         ListenError: there is one that can't be listened on.
     """
+    return await _sockets(host, port, shared=shared, listen=True)
+
+
+async def reserved_sockets(host: str, port: int, *, shared: bool) -> list[socket.socket]:
+    """The same sockets, but nobody can connect to them: they keep the port for who shares it.
+
+    Raises:
+        ListenError: one can't be had.
+    """
+    return await _sockets(host, port, shared=shared, listen=False)
+
+
+async def _sockets(host: str, port: int, *, shared: bool, listen: bool) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
@@ -108,7 +169,10 @@ async def listening_sockets(host: str, port: int) -> list[socket.socket]:
         )
         for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
             sockets.append(socket.socket(family, socket.SOCK_STREAM))
-            _listen(sockets[-1], address)
+            _bind(sockets[-1], (address[0], port, *address[2:]), shared=shared)
+            port = sockets[-1].getsockname()[1]
+            if listen:
+                sockets[-1].listen(_BACKLOG)
     except OSError as error:
         for sock in sockets:
             sock.close()
@@ -118,10 +182,10 @@ async def listening_sockets(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def _listen(sock: socket.socket, address: tuple[object, ...]) -> None:
+def _bind(sock: socket.socket, address: tuple[str | int, ...], *, shared: bool) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     sock.bind(address)
-    sock.listen(_BACKLOG)
     sock.setblocking(False)

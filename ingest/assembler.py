@@ -74,6 +74,14 @@ class Assembler:
         self.settled = asyncio.Event()
         """Set while nothing that was made into a block waits to become durable."""
 
+    def change(self, rules: Rules) -> None:
+        """Read by these rules from now on; what has arrived goes into a block with those before.
+
+        Delimiter and `max_record_bytes` have to stay: connections are framed by them.
+        """
+        self.tick()
+        self._rules = rules
+
     # What connections call.
 
     def happened(self, event: Event) -> None:
@@ -144,7 +152,13 @@ class Assembler:
             tuple(events),
             gathered.chunks,
             gathered.payload,
+            self._allowed(gathered.senders),
         )
+
+    def _allowed(self, senders: list[Connection]) -> dict[int, tuple[str, ...]] | None:
+        if not self._settings.bind_identity:
+            return None
+        return {sender.id: self._settings.devices_of(sender.identity) for sender in senders}
 
     def _hand_on(
         self, block: Block, wanting: list[tuple[Connection, int]], closing: list[Connection]

@@ -4,17 +4,26 @@ Reading does next to nothing: whole records are put aside until the tick, which 
 that all connections have sent since the last one. A connection ends once, with an ending for its last
 record and a reason that an engineer finds in the table `connections`:
 
-    closed         the machine closed it
-    reset          it broke
-    idle_timeout   nothing came for `idle_timeout_s`
-    shutdown       the server ended
-    server_lost    the server was lost (written by the next one)
+    closed                the machine closed it
+    reset                 it broke
+    timed_out             the other side answered nothing any more: a cable was pulled, the power went
+    unreachable           the network said that there is no way to it
+    idle_timeout          nothing came for `idle_timeout_s`
+    no_record             no whole record came within `first_record_timeout_s`
+    slow_record           a record was begun and not finished within `record_timeout_s`
+    too_many_of_identity  who it proved to be has `max_connections_per_identity` already
+    not_allowed           `allow` was changed, and it may not connect any more
+    shutdown              the server ended
+    server_lost           the server was lost (written by the next one)
+
+Reading pauses while there is a reason: the gate is closed, its share is used up, or its stream is over.
 
 Acknowledgements melt into the newest: while one can't be sent, later ones only raise the number. After a
 half-close everything is committed and acknowledged before the connection is closed from our side.
 """
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING, Final, cast
 
 from parser.framing import Ending, Framer
@@ -25,8 +34,21 @@ if TYPE_CHECKING:
 
 CLOSED: Final = "closed"
 RESET: Final = "reset"
+TIMED_OUT: Final = "timed_out"
+UNREACHABLE: Final = "unreachable"
 IDLE_TIMEOUT: Final = "idle_timeout"
+NO_RECORD: Final = "no_record"
+SLOW_RECORD: Final = "slow_record"
+TOO_MANY_OF_IDENTITY: Final = "too_many_of_identity"
+NOT_ALLOWED: Final = "not_allowed"
 SHUTDOWN: Final = "shutdown"
+
+GATE: Final = 1
+SHARE: Final = 2
+OVER: Final = 4
+"""Why a connection is not read from; bits, as there may be several reasons."""
+
+_NO_WAY: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
 
 
 class Connection(asyncio.Protocol):
@@ -39,13 +61,17 @@ class Connection(asyncio.Protocol):
         "_blocked",
         "_closes",
         "_framer",
+        "_held_since",
         "_listener",
         "_transport",
         "acknowledges",
         "address",
+        "begun",
         "ending",
         "heard",
+        "held",
         "id",
+        "identity",
         "records",
         "why",
     )
@@ -65,12 +91,23 @@ class Connection(asyncio.Protocol):
         self.address = address
         """The peer's host and port."""
 
+        self.identity: str | None = None
+        """Who it proved to be by its certificate, where that is asked."""
+
         self.records = 0
         """Record numbers taken so far."""
 
         self.heard = 0.0
         """When something came last, by the tick, on the loop's clock; after its end, when it ended."""
 
+        self.begun = 0.0
+        """Since when a whole record is waited for, on the same clock: the first since the connection was
+        made, each later one since its first byte."""
+
+        self.held = 0
+        """Why it is not read from; 0 while it is."""
+
+        self._held_since = 0.0
         self.ending: Ending | None = None
         self.why = ""
 
@@ -80,6 +117,7 @@ class Connection(asyncio.Protocol):
         """Be one of the listener's."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=0)
+        self.identity = self._transport.get_extra_info("identity", self.identity)
         self._listener.admitted(self)
 
     def data_received(self, data: bytes) -> None:
@@ -91,10 +129,18 @@ class Connection(asyncio.Protocol):
             arrivals.senders.append(self)
             arrivals.offsets.append(offset)
         else:
-            self.heard = self._listener.now()  # a tick hears only of whole records
-            for chunk in self._framer.feed(data):
-                self._arrivals.add(self, chunk)
+            self._take_apart(data)
         self._assembler.arrived(len(data))
+
+    def _take_apart(self, data: bytes) -> None:
+        """Put aside what is whole, and note when the rest was begun."""
+        self.heard = self._listener.now()  # a tick hears only of whole records
+        was_unfinished = self._framer.unfinished
+        chunks = self._framer.feed(data)
+        for chunk in chunks:
+            self._arrivals.add(self, chunk)
+        if chunks or (self.delivered and not was_unfinished):
+            self.begun = self.heard
 
     def eof_received(self) -> bool:
         """The machine has sent all; whether the transport stays open for the last acknowledgement."""
@@ -103,8 +149,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
-        del exc
-        self.end(Ending.RESET, RESET)
+        self.end(Ending.RESET, _why_lost(exc))
         self._blocked = True
         self._listener.forget(self)
 
@@ -140,15 +185,40 @@ class Connection(asyncio.Protocol):
             self._acknowledged = records
             self._transport.write(b"ACK,%d#" % records)
 
-    def pause(self) -> None:
-        """Read no more for now."""
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
+    @property
+    def peer(self) -> str:
+        """Its address as people write it."""
+        host, port = self.address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def resume(self, now: float) -> None:
-        """Read on; the time until now doesn't count as idle."""
-        if not self._transport.is_closing() and self.ending is None:
+    @property
+    def delivered(self) -> bool:
+        """Whether at least one record has come, good or bad."""
+        return self._framer.handed_on > 0
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a record was begun and is not whole yet."""
+        return self._framer.unfinished
+
+    def deliver_to(self, protocol: asyncio.Protocol) -> None:
+        """Have the transport deliver to this one, which passes everything on."""
+        self._transport.set_protocol(protocol)
+
+    def hold(self, why: int, now: float) -> None:
+        """Read no more while there is this reason; having it twice is having it once."""
+        if not self.held:
+            self._held_since = now
+            if not self._transport.is_closing():
+                self._transport.pause_reading()
+        self.held |= why
+
+    def let_go(self, why: int, now: float) -> None:
+        """Have it no more; when no reason is left reading goes on, and for deadlines no time has passed."""
+        was, self.held = self.held, self.held & ~why
+        if was and not self.held and self.ending is None and not self._transport.is_closing():
             self.heard = now
+            self.begun += now - self._held_since
             self._transport.resume_reading()
 
     def close_acknowledged(self) -> None:
@@ -164,3 +234,13 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once."""
         self._transport.abort()
+
+
+def _why_lost(error: Exception | None) -> str:
+    """What the kernel says of a connection that ended without a word."""
+    if isinstance(error, OSError):
+        if error.errno == errno.ETIMEDOUT:
+            return TIMED_OUT
+        if error.errno in _NO_WAY:
+            return UNREACHABLE
+    return RESET

@@ -27,3 +27,16 @@ class ClockError(IngestError):
 
 class ListenError(IngestError):
     """A listener can't be opened."""
+
+
+class CertificateError(IngestError):
+    """A certificate or its key can't be used; the ones before stay."""
+
+
+class HandshakeError(IngestError):
+    """A client that could not be let in; its own fault, and nothing to be done here."""
+
+    def __init__(self, why: str, reason: str) -> None:
+        """`why` is what it is counted under, `reason` what an engineer wants to know."""
+        super().__init__(reason)
+        self.why = why

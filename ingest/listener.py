@@ -1,4 +1,7 @@
-"""The listeners and all their connections: who is let in, and when who is closed.
+"""The listeners and all their connections: from a socket to a connection, and to its end.
+
+Who is let in is decided in `ingest.admission`, what one may send in `ingest.shares`, by when in
+`ingest.deadlines`; here it is done.
 
 Backpressure has one place, the gate: reading on all connections pauses while too much waits to become
 durable, and whenever the journal says that it can't take more. Nothing is ever dropped.
@@ -6,24 +9,30 @@ durable, and whenever the journal says that it can't take more. Nothing is ever 
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from collections.abc import Callable
 from typing import Final
 
 from ingest.acceptor import Acceptor, Address, listening_sockets
+from ingest.admission import Admission
 from ingest.assembler import Assembler, Numbering
 from ingest.clock import StampClock
-from ingest.connection import IDLE_TIMEOUT, SHUTDOWN, Connection
-from ingest.errors import ListenError
+from ingest.connection import GATE, NOT_ALLOWED, OVER, SHUTDOWN, TOO_MANY_OF_IDENTITY, Connection
+from ingest.deadlines import Deadlines
+from ingest.encrypted import shake_hands
+from ingest.errors import HandshakeError, ListenError
 from ingest.gate import Gate
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
+from ingest.shares import Shares
+from ingest.tls import Certificates, Failures
 from parser.block import Block, Opened, Started
 from parser.framing import Ending
 from parser.settings import Rules
 
 _SWEEP_S: Final = 1.0
 _LAST_WORD_S: Final = 10.0
+_LAST_COMERS_S: Final = 1.0
+_PROBES: Final = 3
 
 
 class Listener:
@@ -44,7 +53,6 @@ class Listener:
         self._rules = rules
         self._clock = clock
         self._metrics = metrics
-        self._allow = [ip_network(network) for network in settings.allow]
         self.clean_ending = Ending.CLEAN if settings.end_of_stream == "record" else Ending.STRICT
         self.gate = Gate(on_close=self._pause, on_open=self._resume)
         self.assembler = Assembler(
@@ -53,9 +61,14 @@ class Listener:
         self.connections: set[Connection] = set()
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
+        self.admission = Admission(settings, metrics=metrics, now=self.now)
+        self.shares = Shares(settings, rules.delimiter, metrics, self._loop)
         self._acceptors: list[list[Acceptor]] = []
         self._adopting: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._failures = Failures(self.now)
+        self.certificates: Certificates | None = None
+        """With TLS, once it has started."""
 
     # From start to end.
 
@@ -63,8 +76,11 @@ class Listener:
         """Say in the journal that the server began, and listen.
 
         Raises:
+            CertificateError: what TLS needs can't be used.
             ListenError: an address can't be listened on.
         """
+        if self._settings.tls_cert is not None:
+            self.certificates = Certificates(self._settings)
         self.assembler.happened(Started(version))
         self.assembler.tick()
         await self._listen("port", self._settings.port, acknowledges=False)
@@ -77,7 +93,7 @@ class Listener:
             self._accepted(sock, Connection(self, self._rules, address, acknowledges=acknowledges))
 
         try:
-            sockets = await listening_sockets(self._settings.host, port)
+            sockets = await listening_sockets(self._settings.host, port, shared=self._settings.share_port)
         except ListenError as error:
             raise ListenError(f"{error} [ingest] host and {key} say where to listen") from error
         acceptors = [Acceptor(sock, accepted, exhausted=self._metrics.rests.inc) for sock in sockets]
@@ -95,6 +111,29 @@ class Listener:
         """Whether machines can connect."""
         return any(acceptor.open for acceptors in self._acceptors for acceptor in acceptors)
 
+    def change(self, settings: IngestSettings, rules: Rules) -> None:
+        """Go by other limits from now on, also for those who are here.
+
+        What can't be changed under living connections stays as it was: addresses, ports, tick and
+        `end_of_stream`. Delimiter and `max_record_bytes` have to be those of before.
+        """
+        self._settings, self._rules = settings, rules
+        self.assembler.change(rules)
+        self.admission.change(settings)
+        self.shares.change(settings, self.connections)
+        for connection in list(self.connections):
+            if not self.admission.allows(connection.address[0]):
+                self._cut(connection, NOT_ALLOWED)
+
+    async def close(self) -> None:
+        """Accept nobody but those who have connected already, and read what these have sent."""
+        for acceptors in self._acceptors:
+            for acceptor in acceptors:
+                acceptor.finish()
+        if self._adopting:
+            await asyncio.wait(self._adopting, timeout=_LAST_COMERS_S)
+            await asyncio.sleep(self._settings.tick_ms / 1000)
+
     def stop(self) -> None:
         """Accept nobody, end all streams, and make the last block."""
         for acceptors in self._acceptors:
@@ -105,7 +144,7 @@ class Listener:
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self.connections):
-            connection.pause()
+            connection.hold(OVER, self.now())
             connection.end(Ending.SHUTDOWN, SHUTDOWN)
         self.assembler.tick()
 
@@ -118,39 +157,55 @@ class Listener:
 
     def _accepted(self, sock: socket.socket, connection: Connection) -> None:
         """Refuse it before anything is spent on it, or take it in."""
-        refused = self._refusal(connection.address[0])
-        if refused is not None:
-            self._metrics.refused.labels(refused).inc()
+        if not self.admission.enter(connection):
             sock.close()
             return
-        _keep_alive(sock)
         task = self._loop.create_task(self._adopt(sock, connection))
         self._adopting.add(task)
         task.add_done_callback(self._adopting.discard)
 
     async def _adopt(self, sock: socket.socket, connection: Connection) -> None:
         try:
-            await self._loop.connect_accepted_socket(lambda: connection, sock)
+            _keep_alive(sock, self._settings.keepalive_s)
+            await self._take_in(sock, connection)
+        except HandshakeError as error:
+            self.admission.leave(connection)
+            self._metrics.refused.labels(error.why).inc()
+            self._failures.add(connection.peer, str(error))
         except OSError:  # it was gone before it was here
             self._metrics.refused.labels("gone").inc()
-            sock.close()
+            self._give_up(sock, connection)
         except asyncio.CancelledError:
-            sock.close()
+            self._give_up(sock, connection)
             raise
+
+    async def _take_in(self, sock: socket.socket, connection: Connection) -> None:
+        if self.certificates is None:
+            await self._loop.connect_accepted_socket(lambda: connection, sock)
+        else:
+            timeout_s = self._settings.handshake_timeout_s
+            await shake_hands(sock, connection, self.certificates.context, timeout_s)
+
+    def _give_up(self, sock: socket.socket, connection: Connection) -> None:
+        self.admission.leave(connection)
+        sock.close()
 
     def admitted(self, connection: Connection) -> None:
         """A connection has its transport."""
         connection.id = self._clock.stamp()  # unique for ever, as no stamp is given twice
-        connection.heard = self.now()
+        connection.heard = connection.begun = self.now()
         self.connections.add(connection)
         self._metrics.opened.inc()
-        self.assembler.happened(Opened(connection.id, _shown(connection.address)))
-        if self.gate.closed:  # the transport begins to read when this has returned, so later
-            self._loop.call_soon(self._pause_late, connection)
+        self.assembler.happened(Opened(connection.id, connection.peer, connection.identity))
+        self.shares.give(connection)
+        self._loop.call_soon(self._begin, connection, self.admission.identify(connection))
 
-    def _pause_late(self, connection: Connection) -> None:
-        if self.gate.closed:
-            connection.pause()
+    def _begin(self, connection: Connection, welcome: bool) -> None:  # noqa: FBT001  # the loop's way of calling
+        """What can't be done before the transport reads, which it does when `admitted` has returned."""
+        if not welcome:
+            self._cut(connection, TOO_MANY_OF_IDENTITY)
+        elif self.gate.closed:
+            connection.hold(GATE, self.now())
 
     def ended(self, connection: Connection) -> None:
         """A connection's stream is over."""
@@ -161,55 +216,53 @@ class Listener:
     def forget(self, connection: Connection) -> None:
         """A connection's transport is gone."""
         self.connections.discard(connection)
+        self.shares.forget(connection)
+        self.admission.leave(connection)
 
     # Limits.
 
-    def _refusal(self, address: str) -> str | None:
-        if len(self.connections) + len(self._adopting) >= self._settings.max_connections:
-            return "too_many"
-        if self._allow and not _among(address, self._allow):
-            return "not_allowed"
-        return None
-
     def _sweep(self) -> None:
-        """Close what was silent for too long, and what doesn't take its last word."""
+        """Close what missed a deadline, and what doesn't take its last word."""
         self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
         now = self.now()
-        idle = now - self._settings.idle_timeout_s
+        deadlines = Deadlines(self._settings, now)
         for connection in list(self.connections):
             if connection.ending is not None:
                 if connection.heard < now - _LAST_WORD_S:
                     connection.abort()
-            elif connection.heard < idle and not self.gate.closed:
-                connection.end(Ending.TIMEOUT, IDLE_TIMEOUT)
-                if not connection.acknowledges:
-                    connection.close()
+            elif (why := deadlines.missed(connection)) is not None:
+                self._cut(connection, why)
+        self.shares.sweep()
+        self.admission.flush()
+
+    def _cut(self, connection: Connection, why: str) -> None:
+        """End a stream from our side; who gets acknowledgements is closed when the last one is sent."""
+        connection.hold(OVER, self.now())
+        connection.end(Ending.TIMEOUT, why)
+        if not connection.acknowledges:
+            connection.close()
 
     def _pause(self) -> None:
         self._metrics.pauses.inc()
+        now = self.now()
         for connection in self.connections:
-            connection.pause()
+            connection.hold(GATE, now)
 
     def _resume(self) -> None:
         now = self.now()
         for connection in self.connections:
-            connection.resume(now)
+            connection.let_go(GATE, now)
 
 
-def _shown(address: Address) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _keep_alive(sock: socket.socket, after_s: int) -> None:
+    """Let the kernel find out when the other side is gone without a word.
 
-
-def _among(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return any((mapped or parsed) in network for network in networks)
-
-
-def _keep_alive(sock: socket.socket) -> None:
-    """Let the kernel find out when the other side is gone without a word."""
+    It asks after so much silence, three times, and gives up half as much later; so long it also waits for
+    what we have sent to be taken.
+    """
+    every_s = max(1, after_s // 6)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, after_s)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, every_s)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * (after_s + _PROBES * every_s))

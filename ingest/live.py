@@ -7,13 +7,25 @@ When blocks come faster than they are parsed the oldest that wait are left out: 
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from parser.block import Block
 from parser.parsed import ParsedBlock
 from storage.live import LiveFeed
 
 _WAITING_BLOCKS: Final = 32
+
+
+class LiveView(Protocol):
+    """Who wants to see blocks as soon as they are durable, and may leave some out."""
+
+    def committed(self, blocks: Iterable[Block]) -> None:
+        """Blocks that are durable by now, in order."""
+        ...
+
+    async def stop(self) -> None:
+        """The server ends."""
+        ...
 
 
 class LivePublisher:

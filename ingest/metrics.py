@@ -17,8 +17,22 @@ class IngestMetrics:
         self.opened = Counter("headrace_connections_opened", "Connections accepted", registry=r)
         self.closed = Counter("headrace_connections_closed", "Connections ended", ["why"], registry=r)
         self.refused = Counter("headrace_connections_refused", "Not accepted", ["why"], registry=r)
+        self.certificate_ends = Gauge(
+            "headrace_tls_certificate_ends_seconds",
+            "When the server's certificate ends, since 1970; 0 without TLS",
+            registry=r,
+        )
         self.rests = Counter(
             "headrace_listener_rests", "Times a listener rested, out of file descriptors", registry=r
+        )
+        self.throttled = Gauge(
+            "headrace_connections_throttled", "Connections slowed down to their share", registry=r
+        )
+        self.throttles = Counter(
+            "headrace_throttles", "Times that a connection began to be", ["limit"], registry=r
+        )
+        self.throttled_seconds = Counter(
+            "headrace_throttled_seconds", "Pauses of connections above their share", registry=r
         )
         self.received_bytes = Counter("headrace_received_bytes", "Bytes read", registry=r)
         self.received_records = Counter("headrace_received_records", "Record numbers taken", registry=r)
@@ -55,6 +69,9 @@ class IngestMetrics:
         self.empty = Counter("headrace_records_empty", "Nothing between delimiters", ["sink"], registry=r)
         self.set_aside = Counter(
             "headrace_records_set_aside", "Records that could not be stored", ["sink"], registry=r
+        )
+        self.claimed_twice = Counter(
+            "headrace_devices_claimed_twice", "Times two connections sent for a device", ["sink"], registry=r
         )
         self.damaged = Counter(
             "headrace_journal_damaged_blocks", "Blocks that could not be read", ["sink"], registry=r

@@ -18,14 +18,13 @@ from ingest.assembler import Numbering
 from ingest.clock import StampClock
 from ingest.journal import Journal, JournalState, JournalStatistics
 from ingest.listener import Listener
-from ingest.live import LivePublisher
+from ingest.live import LiveView
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
 from ingest.sink import SinkTask
 from ingest.supervisor import SinkState, SinkStatistics, Supervisor
 from parser.block import Block
 from parser.settings import Rules
-from storage.live import LiveFeed
 
 _COMMIT_S: Final = 10.0
 _FLUSH_S: Final = 10.0
@@ -67,6 +66,11 @@ class ServerStatistics(msgspec.Struct, frozen=True):
         return ""
 
     @property
+    def claimed_twice(self) -> frozenset[str]:
+        """Devices that two connections have sent for within the last minutes."""
+        return frozenset[str]().union(*(sink.claimed_twice for sink in self.sinks))
+
+    @property
     def troubles(self) -> list[str]:
         """Why machines can't deliver at the moment; empty while they can."""
         found = [self.journal_trouble] if self.journal_trouble else []
@@ -84,7 +88,7 @@ class IngestServer:
         numbering: Numbering,
         *,
         sinks: dict[str, SinkTask],
-        feed: LiveFeed,
+        live: LiveView,
         metrics: IngestMetrics,
     ) -> None:
         """Sinks by name, each in a process of its own; all of them hold the journal's trimming."""
@@ -95,7 +99,7 @@ class IngestServer:
         self.listener = Listener(
             settings, rules, self._clock, numbering, submit=journal.submit, metrics=metrics
         )
-        self._live = LivePublisher(feed)
+        self._live = live
         self._sinks = [Supervisor(name, task, metrics, self._progress(name)) for name, task in sinks.items()]
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: Ending | None = None
@@ -124,6 +128,11 @@ class IngestServer:
             await self.stop()
             raise
 
+    def change(self, settings: IngestSettings, rules: Rules, *, keep_hours: float) -> None:
+        """Go by these from now on; see `Listener.change` for what has to stay."""
+        self.listener.change(settings, rules)
+        self._journal.keep(keep_hours)
+
     async def stop(self) -> Ending:
         """End in order; the second call only says again how it ended."""
         if self._ending is None:
@@ -131,6 +140,7 @@ class IngestServer:
         return self._ending
 
     async def _stop(self) -> Ending:
+        await self.listener.close()
         self.listener.stop()
         await self._until_durable()
         self.listener.hang_up()
@@ -209,6 +219,8 @@ class IngestServer:
         metrics = self.metrics
         metrics.open.set(now.connections)
         metrics.paused.set(bool(now.paused))
+        if self.listener.certificates is not None:
+            metrics.certificate_ends.set(self.listener.certificates.until.timestamp())
         metrics.journal_bytes.set(now.journal.bytes)
         metrics.journal_queued_bytes.set(now.journal.queued_bytes)
         metrics.journal_writing.set(now.journal.state is JournalState.WRITING)

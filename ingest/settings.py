@@ -6,10 +6,12 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from parser.block import MAX_NODE
+from parser.reference import read_device_id
 
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 MIB: Final = 1 << 20
+MIN_JOURNAL_BYTES: Final = 16 * MIB
 
 
 class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,17 +47,84 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     allow: tuple[str, ...] = ()
     """Networks (CIDR) that may connect; everybody where it is empty."""
 
+    share_port: bool = False
+    """Whether other servers of this user on this host may listen on the same ports (SO_REUSEPORT)."""
+
+    # Shares: what one connection, address or identity may take.
+
+    max_connections_per_address: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Connections at one time of one address (with IPv6 of one /64); no bound of its own without it."""
+
+    max_connections_per_identity: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Connections at one time of who proved to be the same; no bound of its own without it."""
+
+    max_records_per_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """What one connection may send in a second; above it reading from it pauses. No bound without it."""
+
+    max_bytes_per_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """The same in bytes."""
+
+    first_record_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    """A connection over which no whole record came for this long since it was made is closed."""
+
+    record_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    """A connection with a record that was begun so long ago and is not whole is closed."""
+
+    keepalive_s: Annotated[int, msgspec.Meta(ge=1, le=32767)] = 60
+    """Silence after which the kernel asks whether the other side is there; it is gone half as much later."""
+    tls_cert: str | None = None
+    """A PEM file with the server's certificate, and those between it and its authority; with it both
+    listeners speak TLS and nothing else."""
+
+    tls_key: str | None = None
+    """A PEM file with the certificate's key, without a password."""
+
+    tls_client_ca: str | None = None
+    """A PEM file with the authorities that machines' certificates are from; with it each has to show one,
+    and what it is for is the connection's identity."""
+
+    handshake_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 5.0
+    """How long a TLS handshake may take."""
+
+    bind_identity: bool = False
+    """Whether a record is a reject (`wrong_identity`) whose device is not the connection's identity, nor one
+    that `identities` lists for it."""
+
+    identities: dict[str, tuple[str, ...]] = {}
+    """By identity: devices that it may send for beside the one of its own name."""
+
     def __post_init__(self) -> None:
-        """Refuse networks that are none.
+        """Refuse networks that are none, and half a TLS.
 
         Raises:
             ValueError: the message begins with the key.
         """
+        _check_tls(self)
         for network in self.allow:
             try:
                 ip_network(network)
             except ValueError as error:
                 raise ValueError(f"allow: {error}; for example '192.168.7.0/24'") from None
+
+    def devices_of(self, identity: str | None) -> tuple[str, ...]:
+        """The devices that may be sent for with this identity, where `bind_identity` is on."""
+        return () if identity is None else (identity, *self.identities.get(identity, ()))
+
+
+def _check_tls(settings: IngestSettings) -> None:
+    if settings.tls_cert is None and settings.tls_key is not None:
+        raise ValueError("tls_cert: is needed beside tls_key")
+    if settings.tls_key is None and settings.tls_cert is not None:
+        raise ValueError("tls_key: is needed beside tls_cert")
+    if settings.tls_client_ca is not None and settings.tls_cert is None:
+        raise ValueError("tls_client_ca: needs tls_cert and tls_key")
+    if settings.bind_identity and settings.tls_client_ca is None:
+        raise ValueError("bind_identity: needs tls_client_ca, by which machines prove who they are")
+    if settings.identities and not settings.bind_identity:
+        raise ValueError("identities: needs bind_identity = true")
+    for device in (device for devices in settings.identities.values() for device in devices):
+        if read_device_id(device.encode()) is None:
+            raise ValueError(f"identities: {device!r} is no device; 1 to 64 printable ASCII characters")
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,7 +133,7 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     path: str = "data/journal"
     """A folder of its own, made where it is missing."""
 
-    max_bytes: Annotated[int, msgspec.Meta(ge=16 * MIB)] = 4096 * MIB
+    max_bytes: Annotated[int, msgspec.Meta(ge=MIN_JOURNAL_BYTES)] = 4096 * MIB
     """Its bound on disk; when the sinks are so far behind that it is reached, reading pauses."""
 
     keep_hours: Annotated[float, msgspec.Meta(ge=0)] = 0.0

@@ -24,6 +24,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
+from ingest.claims import Claim, Claims
 from ingest.errors import JournalError
 from ingest.journal import JournalReader
 from parser.block import Block
@@ -79,6 +80,8 @@ class SinkReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """First and last block that it needed and the journal has no more."""
 
     log_bytes: int = 0
+    claims: list[Claim] = []
+    """Devices that two connections send for, each once in a while."""
 
 
 class _Orders:
@@ -133,6 +136,7 @@ class _Sink:
         self._reader = JournalReader(Path(task.folder), claim.cursor_record)
         self._read = claim.cursor.block if claim.cursor else 0
         self._helper = ThreadPoolExecutor(1, "read-ahead")
+        self._claims = Claims()
         self._purged = 0.0
         self._newest_us = 0
         again = (self._read + 1, claim.reached) if claim.reached > self._read else None
@@ -187,6 +191,9 @@ class _Sink:
         self._newest_us = last.stamp_us
         self._cursor = Cursor(self._task.journal, last.id)
         damaged = sum(isinstance(item, DamagedBlock) for item in blocks)
+        for each in blocks:
+            if isinstance(each, ParsedBlock):
+                self._claims.note(each)
         self._report(
             SinkReport(
                 last.id,
@@ -199,6 +206,7 @@ class _Sink:
                 damaged=damaged,
                 log_bytes=_log_bytes(self._task.storage),
                 requests=self._writer.requests(),
+                claims=self._claims.take(),
             )
         )
         self._purge(written.stored)
@@ -248,7 +256,7 @@ def _log_bytes(storage: StorageSettings) -> int:
 def main() -> None:
     """Work until the parent closes our input; errors that pass are reported and waited for."""
     os.setpgrp()  # no key of a terminal reaches it; in one session, by which Linux shares the processors out
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when it is over
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=SinkTask)
     orders = _Orders(sys.stdin.buffer)

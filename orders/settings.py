@@ -4,13 +4,16 @@ With the embedded database each keeps its tables in a file of its own, so that n
 commits; with Cassandra they lie in the keyspace of the telemetry.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 _Path = Annotated[str, msgspec.Meta(min_length=1)]
 _Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=60)]
+
+StderrLevel = Literal["info", "warning", "error"]
+"""Of what a process says of itself; nothing is said below."""
 
 
 class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,3 +70,6 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     max_waiting: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
     """Rows that wait to be written; what comes above that is only counted."""
+
+    stderr_level: StderrLevel = "info"
+    """What the processes say on standard error, from this level on; rows are written of every level."""

@@ -1,8 +1,9 @@
 """The block: what all connections delivered within one tick, and the unit of the way to the tables.
 
 A block can be read without anything else: it carries its stamp, the settings to read it with, which
-connection each chunk came from and how it ended, and the openings and closings of connections. It is
-written to the journal before anything looks inside a record.
+connection each chunk came from and how it ended, the openings and closings of connections, and, where
+identities bind, which devices each connection may send for. It is written to the journal before anything
+looks inside a record.
 
 Records are numbered by counting delimiters. A block's records have consecutive numbers from
 `first_record` on, in the order of its bytes, so the place of a record in the block is enough to know its
@@ -16,7 +17,7 @@ endian), then the payload, under one CRC-32 together with the block's id.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -81,6 +82,7 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     rules: Rules
     events: tuple[Event, ...]
     chunks: bytes
+    allowed: dict[int, tuple[str, ...]] | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -105,6 +107,8 @@ class Block:
     """Rows of `CHUNKS`, shape (chunks,)."""
 
     payload: bytes
+    allowed: Mapping[int, tuple[str, ...]] | None = None
+    """Which devices each of its connections may send for; None where that isn't asked."""
 
     @cached_property
     def records(self) -> int:
@@ -138,9 +142,11 @@ class Block:
     def encode(self) -> tuple[bytes, int]:
         """The header to store beside the payload, and the check over both."""
         chunks = self.chunks.tobytes()
-        header = _encoder.encode(
-            _Header(self.node, self.first_record, self.stamp_us, self.rules, self.events, chunks)
+        allowed = None if self.allowed is None else dict(self.allowed)
+        stored = _Header(
+            self.node, self.first_record, self.stamp_us, self.rules, self.events, chunks, allowed
         )
+        header = _encoder.encode(stored)
         return header, _check(self.id, header, self.payload)
 
 
@@ -185,6 +191,7 @@ def decode_block(block_id: int, header: bytes, payload: bytes, check: int) -> Bl
         stored.events,
         chunks,
         payload,
+        stored.allowed,
     )
 
 

@@ -80,6 +80,13 @@ class Columns:
         index = self.index[start:stop] - np.int32(first)
         return Columns(index, names, codes, self.values[:, start:stop], rejects)
 
+    def refuse(self, rows: NDArray[np.intp], rejects: Sequence[Reject]) -> "Columns":
+        """Without these rows, by their places among the rows; instead of them there are these rejects."""
+        names, codes = _occurring(self.devices, np.delete(self.codes, rows))
+        merged = sorted([*self.rejects, *rejects], key=lambda one: one.index)
+        values = np.delete(self.values, rows, axis=1)
+        return Columns(np.delete(self.index, rows), names, codes, values, merged)
+
 
 def parse_columns(payload: bytes, rules: Rules, condemned: Mapping[int, Reason]) -> Columns:
     """Read a payload of whole records, each ended by its delimiter.

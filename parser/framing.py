@@ -79,6 +79,16 @@ class Framer:
         """Bytes fed so far; while an over-long record is skipped, those skipped included."""
         return self._start + len(self._tail)
 
+    @property
+    def handed_on(self) -> int:
+        """Bytes of whole records, bad ones included; 0 until the first one has come."""
+        return self._start
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a record was begun whose delimiter is awaited; white space begins none."""
+        return bool(self._tail.strip(self._white))
+
     def pass_whole(self, data: bytes) -> int:
         """Where `data` begins in the stream if it is whole records and nothing is carried; else -1.
 

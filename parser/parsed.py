@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from parser.block import Block, to_seq
 from parser.columns import Columns, parse_columns
 from parser.framing import Ending
+from parser.senders import bind
 
 TOGETHER_BYTES: Final = 1 << 18
 """A bad record makes all that is read with it slower."""
@@ -38,8 +39,8 @@ class ParsedBlock:
 
     @classmethod
     def of(cls, block: Block) -> "ParsedBlock":
-        """Read a block with the settings that it carries."""
-        return cls(block, parse_columns(block.payload, block.rules, block.condemned))
+        """Read a block with the settings that it carries, and by whom it was sent."""
+        return cls(block, bind(block, parse_columns(block.payload, block.rules, block.condemned)))
 
     @classmethod
     def of_all(cls, blocks: Sequence[Block]) -> "list[ParsedBlock]":
@@ -126,4 +127,4 @@ def _read_together(blocks: Sequence[Block]) -> list[ParsedBlock]:
     }
     columns = parse_columns(b"".join(block.payload for block in blocks), blocks[0].rules, condemned)
     parts = zip(blocks, pairwise(firsts), begins, strict=False)
-    return [ParsedBlock(block, columns.part(*records, begin)) for block, records, begin in parts]
+    return [ParsedBlock(block, bind(block, columns.part(*records, begin))) for block, records, begin in parts]

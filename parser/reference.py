@@ -11,10 +11,10 @@ them, optional exponent. Python's own `float` takes more than that (underscores,
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from parser.settings import FIELDS, Rules
-from parser.verdicts import NEVER_REPLAYED, Accepted, Empty, Reason, Refused, Verdict
+from parser.verdicts import NOT_WHOLE, Accepted, Empty, Reason, Refused, Verdict
 
 MAX_DEVICE_ID_BYTES = 64
 
@@ -23,8 +23,18 @@ _DEVICE_ID = re.compile(rb"[\x20-\x7e]{1,%d}" % MAX_DEVICE_ID_BYTES)
 _NOTHING = Empty()
 
 
-def parse_record(raw: bytes, rules: Rules) -> Verdict:
-    """Read one record, its delimiter taken off."""
+def parse_record(raw: bytes, rules: Rules, devices: Container[str] | None = None) -> Verdict:
+    """Read one record, its delimiter taken off.
+
+    `devices` are those that its sender may send for; None where that isn't asked.
+    """
+    verdict = _parse(raw, rules)
+    if devices is not None and isinstance(verdict, Accepted) and verdict.device_id not in devices:
+        return Refused(Reason.WRONG_IDENTITY, "device_id", verdict.device_id)
+    return verdict
+
+
+def _parse(raw: bytes, rules: Rules) -> Verdict:
     if len(raw) > rules.max_record_bytes:
         return refuse(Reason.OVERSIZE, raw, rules)
     record = raw.strip(rules.around_records)
@@ -45,7 +55,7 @@ def refuse(reason: Reason, raw: bytes, rules: Rules) -> Refused:
     have come in one piece or in many.
     """
     fields = raw[: rules.max_record_bytes].strip(rules.around_records).split(rules.field_delimiter)
-    if reason in NEVER_REPLAYED:
+    if reason in NOT_WHOLE:
         fields.pop()
     place = rules.record.fields.index("device_id")
     device = read_device_id(fields[place].strip(rules.around_fields)) if place < len(fields) else None

@@ -36,9 +36,15 @@ class Reason(StrEnum):
     IMPLAUSIBLE = "implausible"
     """A number outside the limits configured for its field."""
 
+    WRONG_IDENTITY = "wrong_identity"
+    """Good in itself, and of a device that its sender may not send for."""
 
-NEVER_REPLAYED = frozenset({Reason.OVERSIZE, Reason.TRUNCATED})
-"""Their bytes are not the record that was meant; no change of settings makes them whole."""
+
+NOT_WHOLE = frozenset({Reason.OVERSIZE, Reason.TRUNCATED})
+"""Their bytes are not the record that was meant."""
+
+NEVER_REPLAYED = NOT_WHOLE | {Reason.WRONG_IDENTITY}
+"""No change of settings makes them whole; and who sent them is not known to who judges them again."""
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):

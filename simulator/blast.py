@@ -8,6 +8,7 @@ Nothing here waits for ever: a run ends with its records or its time, and if the
 or does not acknowledge, for `STALL_S`, with what was done until then.
 """
 
+import ssl
 import time
 from typing import Final
 
@@ -56,6 +57,7 @@ def send(
     rate: float | None = None,
     per_packet: bool = False,
     ack: bool = False,
+    tls: ssl.SSLContext | None = None,
 ) -> BlastResult:
     """Send prepared records to a server, blocking the calling thread.
 
@@ -69,6 +71,7 @@ def send(
         rate: records per second, all connections together; without it, as fast as possible.
         per_packet: one record for each system call, and Nagle's algorithm off.
         ack: read acknowledgements, close our half at the end and wait for the last; Nagle's algorithm off.
+        tls: how to encrypt, if at all; then the last acknowledgement is waited for before the close.
 
     Raises:
         UnreachableError: nobody listens there.
@@ -77,7 +80,7 @@ def send(
     if records is None and duration_s is None:
         records = prepared.records
     step = 1 if per_packet else SLICE_RECORDS
-    with Senders(host, port, prepared, connections=connections, step=step, ack=ack) as senders:
+    with Senders(host, port, prepared, connections=connections, step=step, ack=ack, tls=tls) as senders:
         began_s, began_cpu_s = time.perf_counter(), time.thread_time()
         _hand_over(senders, records, duration_s, rate)
         if ack:

@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from simulator import blast
+from simulator.encryption import client_context
 from simulator.errors import SimulatorError
 from simulator.options import MAX_CONNECTIONS, MAX_DEVICES, USUAL_CONNECTIONS, Scenario, SimulateOptions
 from simulator.run import allow_connections
@@ -36,6 +37,7 @@ PACED: Final = frozenset(
 COUNT: Final = click.IntRange(min=0)
 SECONDS: Final = click.FloatRange(min=0)
 SHARE: Final = click.FloatRange(0, 1)
+PEM: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 POSITIVE: Final = click.FloatRange(min=0, min_open=True)
 
 
@@ -122,6 +124,9 @@ POSITIVE: Final = click.FloatRange(min=0, min_open=True)
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write the truth to this JSON file: records, energy and times per state of each machine.",
 )
+@click.option("--tls-ca", type=PEM, help="Speak TLS with a server whose certificate is from this authority.")
+@click.option("--tls-cert", type=PEM, help="With --tls-ca: the certificate to show, on all connections.")
+@click.option("--tls-key", type=PEM, help="Its key, unless that is in the same file.")
 @click.option(
     "--blast",
     "blasts",
@@ -152,6 +157,8 @@ def _check(context: click.Context) -> None:
         raise click.UsageError(f"{_flag(context, wrong[0])} means nothing with --blast")
     if not blasts and "per_packet" in given:
         raise click.UsageError("--per-packet needs --blast")
+    if given & {"tls_cert", "tls_key"} and "tls_ca" not in given:
+        raise click.UsageError("--tls-cert and --tls-key need --tls-ca")
     truth: Path | None = context.params["truth"]
     if truth is not None and not truth.absolute().parent.is_dir():
         raise click.UsageError(f"--truth: there is no folder {truth.parent}")
@@ -222,6 +229,7 @@ def _blast(context: click.Context) -> None:
         duration_s=given["duration_s"],
         per_packet=given["per_packet"],
         ack=given["ack"],
+        tls=client_context(given["tls_ca"], given["tls_cert"], given["tls_key"]) if given["tls_ca"] else None,
     )
     rate = result.sent / result.seconds if result.seconds else 0.0
     click.echo(

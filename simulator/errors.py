@@ -11,3 +11,7 @@ class UnreachableError(SimulatorError):
 
 class AcknowledgementError(SimulatorError):
     """The server acknowledged in a way that cannot be true; the server's fault, never worth a retry."""
+
+
+class EncryptionError(SimulatorError):
+    """A certificate or a key can't be used; the caller's fault."""

@@ -100,7 +100,9 @@ class Line:
         loop = asyncio.get_running_loop()
         try:
             async with self._gate, asyncio.timeout(options.connect_timeout_s):
-                _, link = await loop.create_connection(self._new_link, options.host, options.port)
+                _, link = await loop.create_connection(
+                    self._new_link, options.host, options.port, ssl=options.tls
+                )
         except OSError as error:
             reason = error.strerror or str(error) or f"no answer within {options.connect_timeout_s:g} s"
             raise UnreachableError(f"{options.host}:{options.port} cannot be reached: {reason}") from error

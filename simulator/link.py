@@ -178,6 +178,8 @@ class Link(asyncio.Protocol):
             self.abort()
         while len(self.unacknowledged) > self.sent - self.acknowledged:
             self.unacknowledged.popleft()
+        if self.phase is Phase.FINISHING and not self._pieces and not self._transport.can_write_eof():
+            self._end_stream()
         self._tell()
 
     def pause_writing(self) -> None:
@@ -212,9 +214,16 @@ class Link(asyncio.Protocol):
         if self._pieces or gap_s:
             self._pumping = asyncio.get_running_loop().call_later(gap_s, self._pump)
         elif self.phase is Phase.FINISHING:
+            self._end_stream()
+        self._tell()
+
+    def _end_stream(self) -> None:
+        """Half-close; over TLS, where that can't be, close when all is acknowledged."""
+        if self._transport.can_write_eof():
             with suppress(OSError):  # reset by the server; `connection_lost` is about to be called
                 self._transport.write_eof()
-        self._tell()
+        elif self._acks is None or self.acknowledged >= self.sent:
+            self._transport.close()
 
     def _write_piece(self) -> float:
         """Write the next piece, if there is one; give how long to wait after it."""

@@ -1,11 +1,14 @@
 """What a run of the simulator is to be like."""
 
 import math
+import ssl
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from simulator.encryption import client_context
 
 MAX_DEVICES: Final = 100_000
 MAX_CONNECTIONS: Final = 20_000
@@ -97,6 +100,14 @@ class SimulateOptions(msgspec.Struct, frozen=True, kw_only=True):
     truth: Path | None = None
     """A JSON file for the truth about the run."""
 
+    tls_ca: Path | None = None
+    """A PEM file with the authorities of the server's certificate; with it all connections are TLS."""
+
+    tls_cert: Path | None = None
+    """A PEM file with the certificate that all connections show, and its key unless `tls_key` has it."""
+
+    tls_key: Path | None = None
+
     def __post_init__(self) -> None:
         """Refuse what makes no run.
 
@@ -115,8 +126,21 @@ class SimulateOptions(msgspec.Struct, frozen=True, kw_only=True):
         _within("byte_gap_s", self.byte_gap_s, 0, math.inf)
         if self.scenario not in list(Scenario):
             raise ValueError(f"scenario: must be one of {', '.join(Scenario)}, not {self.scenario}")
+        if self.tls_ca is None and (self.tls_cert is not None or self.tls_key is not None):
+            raise ValueError("tls_ca: is needed beside tls_cert and tls_key")
+        if self.tls_ca is not None and self.ack and self.scenario == Scenario.CUT:
+            raise ValueError("scenario: the last word of a cut connection can't be heard over TLS")
         if self.resend and not self.ack:
             raise ValueError("resend: needs ack, as it is for what was not acknowledged")
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """How connections are encrypted, if they are.
+
+        Raises:
+            EncryptionError: a file can't be used.
+        """
+        return client_context(self.tls_ca, self.tls_cert, self.tls_key) if self.tls_ca is not None else None
 
     @property
     def lines(self) -> int:

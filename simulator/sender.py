@@ -7,11 +7,12 @@ n may run ahead of the finished slices by a part of the one under way, but never
 
 import selectors
 import socket
+import ssl
 import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,6 +21,7 @@ from simulator.prepared import Prepared
 from simulator.wire import AckReader
 
 CONNECT_S: Final = 10.0
+_NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _NO_LIMIT: Final = 1 << 62
 _READ_BYTES: Final = 65_536
 
@@ -61,6 +63,7 @@ class Sender:
         self._done = 0
         self._finished: deque[tuple[int, float]] = deque()
         self._acks = AckReader()
+        self._ending = False
 
     @property
     def sent(self) -> int:
@@ -89,7 +92,7 @@ class Sender:
             self._begin()
         try:
             taken = self.socket.send(self._view[self._pos : self._stop])
-        except BlockingIOError:
+        except _NOT_NOW:
             return
         self.taken += taken
         self._pos += taken
@@ -110,7 +113,7 @@ class Sender:
         """
         try:
             data = self.socket.recv(_READ_BYTES)
-        except BlockingIOError:
+        except _NOT_NOW:
             return True
         if data and not self._ack:
             raise AcknowledgementError("the server wrote to a connection that asked for no acknowledgements")
@@ -118,7 +121,22 @@ class Sender:
         now_s = time.perf_counter()
         while self._finished and self._finished[0][0] <= self.acknowledged:
             self.latencies.append(now_s - self._finished.popleft()[1])
-        return bool(data)
+        return bool(data) and not (self._ending and self.acknowledged >= self.sent)
+
+    def half_close(self) -> bool:
+        """Say that no more will come; over TLS, where that can't be said, hear the last acknowledgement.
+
+        Returns:
+            False when there is nothing more to hear
+
+        Raises:
+            OSError: the connection broke.
+        """
+        if not isinstance(self.socket, ssl.SSLSocket):
+            self.socket.shutdown(socket.SHUT_WR)
+            return True
+        self._ending = True
+        return self.acknowledged < self.sent
 
     def _begin(self) -> None:
         last = len(self._ends) - 1
@@ -131,7 +149,15 @@ class Senders:
     """All connections of a run, and the selector that knows whose turn it is."""
 
     def __init__(
-        self, host: str, port: int, prepared: Prepared, *, connections: int, step: int, ack: bool
+        self,
+        host: str,
+        port: int,
+        prepared: Prepared,
+        *,
+        connections: int,
+        step: int,
+        ack: bool,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Connect; use as a context manager to close again.
 
@@ -145,7 +171,8 @@ class Senders:
             self._selector = stack.enter_context(selectors.DefaultSelector())
             self._senders: list[Sender] = []
             for index in range(connections):
-                sock = stack.enter_context(_connect(host, port))
+                sock = stack.enter_context(_connect(host, port, tls))
+                stack.callback(_say_goodbye, sock)
                 if step == 1 or ack:  # Nagle's algorithm would hold small slices back, and be timed with them
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 first = index * prepared.records // connections
@@ -226,7 +253,8 @@ class Senders:
         """Say on each connection that no more will come."""
         for sender in self._senders:
             try:
-                sender.socket.shutdown(socket.SHUT_WR)
+                if not sender.half_close():
+                    self._end(sender)
             except OSError:
                 self._end(sender)
 
@@ -244,8 +272,23 @@ class Senders:
             self._selector.unregister(sender.socket)
 
 
-def _connect(host: str, port: int) -> socket.socket:
+def _connect(host: str, port: int, tls: ssl.SSLContext | None) -> socket.socket:
     try:
-        return socket.create_connection((host, port), CONNECT_S)
+        sock = socket.create_connection((host, port), CONNECT_S)
     except OSError as error:
         raise UnreachableError(f"can't connect to {host}:{port}: {error.strerror or error}") from error
+    if tls is None:
+        return sock
+    try:
+        return tls.wrap_socket(sock, server_hostname=host)
+    except OSError as error:
+        sock.close()
+        raise UnreachableError(f"no TLS with {host}:{port}: {error.strerror or error}") from error
+
+
+def _say_goodbye(sock: socket.socket) -> None:
+    """End a TLS connection so that the server knows that this was all."""
+    if isinstance(sock, ssl.SSLSocket):
+        with suppress(OSError, ValueError):
+            sock.settimeout(CONNECT_S)
+            sock.unwrap()

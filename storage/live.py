@@ -7,7 +7,7 @@ bounded, so a browser that never reads slows and costs nobody else.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -64,7 +64,9 @@ class Watcher:
 class LiveFeed:
     """Where committed blocks are published and watchers subscribe."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_watched: Callable[[bool], None] = lambda _: None) -> None:
+        """`on_watched` hears of the first watcher that comes and of the last one that goes."""
+        self._on_watched = on_watched
         self._watchers: set[Watcher] = set()
         self._over = False
 
@@ -83,12 +85,16 @@ class LiveFeed:
         """A subscription for as long as the context lasts."""
         watcher = Watcher()
         self._watchers.add(watcher)
+        if len(self._watchers) == 1:
+            self._on_watched(True)
         if self._over:
             watcher.end()
         try:
             yield watcher
         finally:
             self._watchers.discard(watcher)
+            if not self._watchers:
+                self._on_watched(False)
 
     def end(self) -> None:
         """End all iterations, now and later: streams of events must not outlive the server."""

@@ -11,6 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from headrace.config import Config
+from headrace.reload import WHILE_RUNNING
+from headrace.workers.figures import WorkerMetrics
 from ingest.metrics import IngestMetrics
 from orders.logs.metrics import LogMetrics
 from orders.metrics import OrderMetrics
@@ -82,10 +84,20 @@ def test_operators_read_of_no_key_that_there_is_not() -> None:
         assert documented == {key for name, key, _ in KEYS if name == section}
 
 
+def test_operators_read_which_keys_count_while_it_runs() -> None:
+    """Exactly those that do."""
+    found = re.search(
+        r"^## Changing the configuration while running$(.*?)^## ", OPERATIONS, re.MULTILINE | re.DOTALL
+    )
+    assert found is not None
+    rows = re.findall(r"^\| `\[([\w.]+)\]` \| `(\w+)` \|", found[1], re.MULTILINE)
+    assert sorted(f"{section}.{key}" for section, key in rows) == sorted(WHILE_RUNNING)
+
+
 def test_every_metric_is_explained_with_its_labels() -> None:
     """By the name under which Prometheus sees it; and no other is."""
     registry = CollectorRegistry()
-    rooms = (IngestMetrics(), LogMetrics(registry), OrderMetrics(registry))
+    rooms = (IngestMetrics(), LogMetrics(registry), OrderMetrics(registry), WorkerMetrics(registry))
     known = [value for metrics in rooms for value in vars(metrics).values()]
     instruments = [value for value in known if hasattr(value, "_labelnames")]
     real = {

@@ -1,6 +1,6 @@
 """The HTTP application: who answers what. It composes and decides nothing."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import prometheus_client
@@ -18,12 +18,13 @@ from web.contract import Documented
 from web.crowd import Crowd
 from web.events import events_router
 from web.frame import static_routers
-from web.health import Readiness, health_router
+from web.health import Readiness, at_hand, health_router
 from web.identity import Identity
 from web.logs import logs_router
 from web.office import Office, Refusals
 from web.orders import orders_router
 from web.pages import answer_page, pages_router
+from web.parameters import ClaimedTwice
 from web.problems import PROBLEM_HANDLERS, PROBLEM_JSON, AnyRequest, answer_problem
 from web.session import CookieMaker, session_router
 from web.telemetry import telemetry_router
@@ -40,8 +41,13 @@ def create_app(
     readiness: Callable[[], Readiness],
     office: Office,
     session_cookie: CookieMaker,
+    refresh: Callable[[], Awaitable[None]] = at_hand,
+    claimed_twice: ClaimedTwice = frozenset,
 ) -> Litestar:
-    """The application over a store, a live feed and the order gateway's parts."""
+    """The application over a store, a live feed and the order gateway's parts.
+
+    `claimed_twice` gives the devices that two connections have sent for lately.
+    """
     api = Router(
         "/api/v1",
         route_handlers=[
@@ -56,7 +62,12 @@ def create_app(
     )
     refusals = Refusals(office.log)
     return Litestar(
-        route_handlers=[api, health_router(registry, readiness), pages_router(), *static_routers()],
+        route_handlers=[
+            api,
+            health_router(registry, readiness, refresh),
+            pages_router(),
+            *static_routers(),
+        ],
         dependencies=_given(
             store=store,
             board=Board(feed),
@@ -65,6 +76,7 @@ def create_app(
             facade=office.facade,
             logs=office.logs,
             session_cookie=session_cookie,
+            claimed_twice=claimed_twice,
         ),
         middleware=[
             traced(),

@@ -175,8 +175,8 @@ class Board:
 
 def _view(rows: Iterable[_Row]) -> Iterator[ReadingView]:
     """The readings that stand there, block by block: one by one would take ten times as long."""
-    blocks: dict[int, tuple[ParsedBlock, list[int]]] = {}
+    blocks: dict[tuple[int, int], tuple[ParsedBlock, list[int]]] = {}
     for parsed, row in rows:
-        blocks.setdefault(parsed.block.id, (parsed, []))[1].append(row)
+        blocks.setdefault((parsed.block.node, parsed.block.id), (parsed, []))[1].append(row)
     for parsed, places in blocks.values():
         yield from view_rows(parsed, places)

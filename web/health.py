@@ -1,9 +1,10 @@
 """Whether the process lives, whether it can take data, and its figures.
 
-Each answers from memory: a probe that comes every second costs nothing that a machine would notice.
+Each answers from memory: a probe that comes every second costs nothing that a machine would notice. Where
+other processes know more, they are asked before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -33,7 +34,7 @@ class Readiness(msgspec.Struct, frozen=True):
 
     ready: bool
     reasons: Sequence[str] = ()
-    """Why not."""
+    """Why not; or what is amiss although it can."""
 
     sinks: Sequence[SinkReport] = ()
 
@@ -44,10 +45,16 @@ class Liveness(msgspec.Struct, frozen=True):
     status: str = "alive"
 
 
+async def at_hand() -> None:
+    """Nobody else has to be asked."""
+
+
 def health_router(
-    registry: prometheus_client.CollectorRegistry, readiness: Callable[[], Readiness]
+    registry: prometheus_client.CollectorRegistry,
+    readiness: Callable[[], Readiness],
+    refresh: Callable[[], Awaitable[None]] = at_hand,
 ) -> Router:
-    """`/healthz`, `/readyz` and `/metrics`."""
+    """`/healthz`, `/readyz` and `/metrics`; `refresh` brings in what other processes know."""
 
     @get("/healthz", summary="Whether the process lives")
     async def healthz() -> Liveness:
@@ -55,6 +62,7 @@ def health_router(
 
     @get("/readyz", summary="Whether the process can take data (503 if not), and how its sinks are")
     async def readyz() -> Response[Readiness]:
+        await refresh()
         report = readiness()
         status = HTTPStatus.OK if report.ready else HTTPStatus.SERVICE_UNAVAILABLE
         return Response(report, status_code=status)
@@ -63,6 +71,7 @@ def health_router(
 
     @get("/metrics", summary="Figures for Prometheus", responses={HTTPStatus.OK: text})
     async def metrics(request: Request[object, object, State]) -> Response[bytes]:
+        await refresh()
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"Content-Type": media_type})
 

@@ -1,5 +1,6 @@
 """The parameters that requests share: their types, their bounds, and how they are read."""
 
+from collections.abc import Callable, Container
 from http import HTTPStatus
 from typing import Annotated, Final, NamedTuple, TypeAlias
 
@@ -20,6 +21,11 @@ FOREVER: Final = 1 << 62
 MAX_STEPS: Final = 2_000
 
 Store: TypeAlias = NamedDependency[SkipValidation[ReadingStore]]
+
+ClaimedTwice: TypeAlias = Callable[[], Container[str]]
+"""Gives the devices that two connections have sent for lately."""
+
+Claimed: TypeAlias = NamedDependency[SkipValidation[ClaimedTwice]]
 
 DeviceId: TypeAlias = Annotated[str, PathParameter(description="The machine's name, such as E0001")]
 DeviceQuery: TypeAlias = Annotated[str | None, QueryParameter(description="Of this machine only")]

@@ -29,6 +29,7 @@ from web.paging import (
 )
 from web.parameters import (
     Ago,
+    Claimed,
     ConnectionQuery,
     CursorQuery,
     DeviceId,
@@ -107,13 +108,17 @@ class Ledger(msgspec.Struct, frozen=True):
 
 @get("/devices", summary="Machines with their newest reading, by name")
 async def list_devices(
-    request: AnyRequest, store: Store, limit: RowsLimitQuery = 100, cursor: CursorQuery = None
+    request: AnyRequest,
+    store: Store,
+    claimed_twice: Claimed,
+    limit: RowsLimitQuery = 100,
+    cursor: CursorQuery = None,
 ) -> Response[DevicesPage]:
     """Every machine that ever sent a reading."""
     rows = await store.devices(after=after_device(cursor), limit=limit + 1)
     page, last = _cut(rows, limit)
     url = next_url(request, device_cursor(last.device_id) if last else None)
-    return Response(DevicesPage(view_devices(page), url), headers=link_header(url))
+    return Response(DevicesPage(view_devices(page, claimed_twice()), url), headers=link_header(url))
 
 
 @get("/devices/{device_id:str}/latest", summary="A machine's newest reading")

@@ -4,7 +4,7 @@ A browser's numbers end at 2^53, so `seq` is a string. Bytes are shown twice: ex
 text that can be looked at.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 import msgspec
@@ -34,6 +34,8 @@ class DeviceView(msgspec.Struct, frozen=True):
     device_id: str
     last_seen: str
     latest: ReadingView
+    claimed_twice: bool
+    """Whether two connections have sent for it within the last minutes."""
 
 
 class RejectView(msgspec.Struct, frozen=True):
@@ -129,9 +131,12 @@ def view_rows(parsed: ParsedBlock, rows: Sequence[int]) -> list[ReadingView]:
     ]
 
 
-def view_devices(readings: Sequence[Reading]) -> list[DeviceView]:
+def view_devices(readings: Sequence[Reading], claimed_twice: Container[str]) -> list[DeviceView]:
     """Machines by their newest readings."""
-    return [DeviceView(view.device_id, view.received_at, view) for view in view_readings(readings)]
+    return [
+        DeviceView(view.device_id, view.received_at, view, view.device_id in claimed_twice)
+        for view in view_readings(readings)
+    ]
 
 
 def view_reject(rejected: Rejected) -> RejectView:

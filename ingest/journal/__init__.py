@@ -14,13 +14,22 @@ anybody had to copy its log into its database: each byte is written once.
 
 The parts: `segment` is one file, `committer` the thread that commits, `keeper` the thread that seals,
 checkpoints, trims and makes files ahead, `reader` gives blocks in order to sinks (in any process),
-`recovery` finds out at start where the last server stopped, `owner` keeps the lock, and `journal` puts them
-together.
+`recovery` finds out at start where the last server stopped, `owner` keeps the lock, `folders` finds journals,
+and `journal` puts them together.
 """
 
 from ingest.journal.committer import JournalState
+from ingest.journal.folders import journals_under, worker_folder
 from ingest.journal.journal import Journal, JournalStatistics
 from ingest.journal.owner import held
 from ingest.journal.reader import JournalReader
 
-__all__ = ["Journal", "JournalReader", "JournalState", "JournalStatistics", "held"]
+__all__ = [
+    "Journal",
+    "JournalReader",
+    "JournalState",
+    "JournalStatistics",
+    "held",
+    "journals_under",
+    "worker_folder",
+]

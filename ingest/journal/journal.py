@@ -115,6 +115,10 @@ class Journal:
         """A durable sink has everything up to this block; all of them report, from 0 on."""
         self._keeper.passed(sink, block)
 
+    def keep(self, hours: float) -> None:
+        """Keep blocks that every sink has passed for so long from now on."""
+        self._keeper.keep(hours)
+
     @property
     def statistics(self) -> JournalStatistics:
         """The journal at this moment."""

@@ -64,7 +64,7 @@ class Keeper(threading.Thread):
         self._folder = folder
         self._journal = journal
         self._max_bytes = settings.max_bytes
-        self._keep_us = int(settings.keep_hours * _HOUR_US)
+        self._keep_us = _microseconds(settings.keep_hours)
         self._segment_bytes = min(_SEGMENT_BYTES, settings.max_bytes // 16)
         self._on_change = on_change
         self._vfs = vfs
@@ -83,11 +83,7 @@ class Keeper(threading.Thread):
         """The file made ahead, or a new one, as the segment that begins with this block."""
         with _no_room(self._folder):
             path = next_path(self._folder)
-            if self._spare.exists():
-                self._spare.rename(path)
-                segment = Segment(path, vfs=self._vfs)
-            else:
-                segment = Segment(path, create=True, vfs=self._vfs)
+            segment = self._from_spare(path) or Segment(path, create=True, vfs=self._vfs)
             _sync_folder(self._folder)
         segment.begin(
             SegmentHead(self._journal, first.node, first.id, first.first_record, ClockReading.now())
@@ -96,6 +92,25 @@ class Keeper(threading.Thread):
             self._active = _Kept(path, first.id, first.id - 1, first.stamp_us, 0, 0.0, segment)
         self._wake.set()
         return segment
+
+    def _from_spare(self, path: Path) -> Segment | None:
+        """The file made ahead, under this name; None where there is none, or it is damaged by now.
+
+        It may have lain there for months; what goes into a damaged one is acknowledged and not found again.
+        """
+        if not self._spare.exists():
+            return None
+        self._spare.rename(path)
+        try:
+            segment = Segment(path, vfs=self._vfs)
+            if segment.is_sound():
+                return segment
+            segment.close()
+        except JournalBrokenError:
+            pass
+        for file in companions(path):
+            file.unlink()
+        return None
 
     def written(self, segment: Segment, blocks: Sequence[Block]) -> bool:
         """Account for a commit; whether the segment has grown enough."""
@@ -129,6 +144,11 @@ class Keeper(threading.Thread):
         """A durable sink has everything up to this block; names and blocks as they come."""
         with self._lock:
             self._passed[sink] = block
+        self._wake.set()
+
+    def keep(self, hours: float) -> None:
+        """Keep what all have passed for so long from now on."""
+        self._keep_us = _microseconds(hours)
         self._wake.set()
 
     @property
@@ -218,6 +238,10 @@ class Keeper(threading.Thread):
                     segment.truncate_log()
                 segment.close()
                 kept.bytes = disk_bytes(kept.path)
+
+
+def _microseconds(hours: float) -> int:
+    return int(hours * _HOUR_US)
 
 
 @contextmanager

@@ -89,6 +89,22 @@ def held(folder: Path) -> Iterator[Identity]:
         os.close(handle)
 
 
+def owner(folder: Path) -> Identity | None:
+    """Whose journal it is, also while its server has it; None where there is none.
+
+    Raises:
+        JournalError: it doesn't say.
+    """
+    try:
+        handle = os.open(folder / _FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _read(folder, handle)
+    finally:
+        os.close(handle)
+
+
 def _taken(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,5 +119,5 @@ def _read(folder: Path, handle: int) -> Identity | None:
         return None
     try:
         return msgspec.json.decode(content, type=Identity)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise JournalError(f"{folder / _FILE}: does not say whose journal it is: {error}") from None

@@ -58,6 +58,8 @@ def _inspect(path: Path) -> Found | None:
         last = segment.last() if head is not None else None
     finally:
         segment.close()
+    if head is None and salvage(path):
+        raise JournalBrokenError(f"{path}: has blocks and no head")
     if head is None or last is None:
         _delete(path)
         return None

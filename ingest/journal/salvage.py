@@ -5,15 +5,18 @@ carries a check of its own, so here nothing has to be believed: every page that 
 database and in any frame of the log, is searched for rows, and what passes its check is a block.
 
 A segment only ever grows, and its log is written once from its beginning. So a page that continues a row
-has one content for ever; of several that claim its number (one number may be the wrong bit) the newest
-and the oldest are tried. What is read is bounded by the segment's size, whatever the bits say.
+has one content for ever, and where several claim its number all but one are damage. The right one was written
+with the row's leaf, by one commit; so a row whose commit is whole is found whatever is damaged around it. For
+leaves whose commit is not whole the newest and the oldest are tried. What is read is bounded by the segment's
+size, whatever the bits say.
 The layout is that of https://www.sqlite.org/fileformat2.html, in its chapters 1.6, 2.1 and 4.1.
 """
 
 import struct
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from ingest.journal.segment import PAGE_BYTES
 from parser.block import Block, DamagedBlockError, decode_block
@@ -28,8 +31,21 @@ _LEAST_LOCAL: Final = (PAGE_BYTES - 12) * 32 // 255 - 23
 _INTEGER_BYTES: Final = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
 _COLUMNS: Final = 7
 
-_Pages = dict[int, list[memoryview]]
-"""Every content that a page has had, by its number, the oldest first."""
+
+class _Version(NamedTuple):
+    """A content that a page has had."""
+
+    frame: int
+    """Where in the log; -1 is the database itself."""
+
+    content: memoryview
+
+
+_Pages = dict[int, list[_Version]]
+"""Every version of a page, by its number, the oldest first."""
+
+_Choose = Callable[[list[_Version]], memoryview]
+"""Which version of a page continues a row."""
 
 
 def frames(path: Path) -> Iterator[tuple[int, bool, memoryview]]:
@@ -45,19 +61,35 @@ def salvage(path: Path) -> dict[int, Block]:
     """All blocks that are anywhere in a segment's files, by id, ascending."""
     pages: _Pages = {}
     image = memoryview(path.read_bytes() if path.exists() else b"")
-    for start in range(0, len(image), PAGE_BYTES):
-        pages.setdefault(start // PAGE_BYTES + 1, []).append(image[start : start + PAGE_BYTES])
-    for page, _, content in frames(path):
-        pages.setdefault(page, []).append(content)
+    for start in range(0, len(image) - PAGE_BYTES + 1, PAGE_BYTES):
+        pages.setdefault(start // PAGE_BYTES + 1, []).append(_Version(-1, image[start : start + PAGE_BYTES]))
+    commits = []
+    for frame, (page, is_commit, content) in enumerate(frames(path)):
+        pages.setdefault(page, []).append(_Version(frame, content))
+        if is_commit:
+            commits.append(frame)
     blocks: dict[int, Block] = {}
-    for newest in (True, False):
-        for versions in pages.values():
-            for content in versions:
-                _search(content, pages, blocks, newest=newest)
+    for leaf in [version for versions in pages.values() for version in versions]:
+        _search(leaf.content, pages, blocks, _written_with(leaf, commits))
+        _search(leaf.content, pages, blocks, lambda versions: versions[-1].content)
+        _search(leaf.content, pages, blocks, lambda versions: versions[0].content)
     return dict(sorted(blocks.items()))
 
 
-def _search(page: memoryview, pages: _Pages, blocks: dict[int, Block], *, newest: bool) -> None:
+def _written_with(leaf: _Version, commits: list[int]) -> _Choose:
+    """What the leaf's commit wrote: behind the leaf up to the commit's mark, or else the last before."""
+    mark = bisect_left(commits, leaf.frame)
+    end = commits[mark] if mark < len(commits) else leaf.frame
+
+    def choose(versions: list[_Version]) -> memoryview:
+        behind = bisect_left(versions, leaf.frame, key=lambda version: version.frame)
+        same_commit = behind < len(versions) and versions[behind].frame <= end
+        return versions[behind if same_commit else max(behind - 1, 0)].content
+
+    return choose
+
+
+def _search(page: memoryview, pages: _Pages, blocks: dict[int, Block], choose: _Choose) -> None:
     """Add the blocks of a leaf that are not there yet."""
     if len(page) < _LEAF_HEADER_BYTES or page[0] != _LEAF:
         return
@@ -67,13 +99,13 @@ def _search(page: memoryview, pages: _Pages, blocks: dict[int, Block], *, newest
             size, at = _varint(page, int.from_bytes(page[place : place + 2]))
             number, at = _varint(page, at)
             if number not in blocks:
-                record = _content(page, at, size, pages, newest=newest)
+                record = _content(page, at, size, pages, choose)
                 blocks[number] = _decode(number, record)
         except (IndexError, DamagedBlockError):
             continue
 
 
-def _content(page: memoryview, at: int, size: int, pages: _Pages, *, newest: bool) -> memoryview:
+def _content(page: memoryview, at: int, size: int, pages: _Pages, choose: _Choose) -> memoryview:
     """The bytes of a row: the local ones and those on the pages that continue it."""
     local = size
     if size > _MOST_LOCAL:
@@ -83,7 +115,7 @@ def _content(page: memoryview, at: int, size: int, pages: _Pages, *, newest: boo
     missing = size - local
     following = int.from_bytes(page[at + local : at + local + 4])
     while missing > 0 and following in pages and len(parts) <= len(pages):
-        overflow = pages[following][-1 if newest else 0]
+        overflow = choose(pages[following])
         parts.append(overflow[4 : 4 + missing])
         missing -= PAGE_BYTES - 4
         following = int.from_bytes(overflow[:4])

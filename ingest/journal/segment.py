@@ -111,6 +111,8 @@ class Segment:
         """
         self.path = path
         self._head: SegmentHead | None = None
+        if not create:
+            _require_a_page(path)
         flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
         with _errors(path):
             self._db = apsw.Connection(str(path), flags=flags, vfs=vfs)
@@ -168,15 +170,10 @@ class Segment:
                 self._db.execute("ROLLBACK")
 
     def head(self) -> SegmentHead | None:
-        """What the segment says about itself; None while it is empty."""
+        """What the segment says about itself; None while it is empty; JournalError if it can't be read."""
         with _errors(self.path):
             row = self._db.execute("SELECT * FROM segment").fetchone()
-        if row is None:
-            return None
-        journal, node, first_block, first_record, clock = row
-        return SegmentHead(
-            journal, node, first_block, first_record, msgspec.msgpack.decode(clock, type=ClockReading)
-        )
+        return None if row is None else _to_head(self.path, *row)
 
     def last(self) -> Block:
         """The last block; it has one if it has a head.
@@ -203,6 +200,11 @@ class Segment:
             row = self._db.execute("SELECT * FROM blocks WHERE id = ?", (block,)).fetchone()
         return row and BlockRow(*row)
 
+    def is_sound(self) -> bool:
+        """Whether SQLite finds nothing wrong with the whole file; for small ones only."""
+        with _errors(self.path):
+            return bool(self._db.pragma("quick_check") == "ok")
+
     def log_frames(self) -> int:
         """How many frames of its log SQLite takes for valid; nothing is changed by asking."""
         with _errors(self.path):
@@ -225,6 +227,21 @@ class Segment:
         self._db.close(True)
 
 
+def _require_a_page(path: Path) -> None:
+    """Keep SQLite away from a database that was cut to nothing: it would delete the log beside it."""
+    if path.exists() and path.stat().st_size < PAGE_BYTES:
+        raise JournalBrokenError(f"{path}: is cut off")
+
+
+def _to_head(path: Path, *values: object) -> SegmentHead:
+    named = dict(zip(SegmentHead.__struct_fields__, values, strict=True))
+    try:
+        clock = msgspec.msgpack.decode(msgspec.convert(named["clock"], bytes))
+        return msgspec.convert(named | {"clock": clock}, SegmentHead)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise JournalBrokenError(f"{path}: its head is damaged") from error
+
+
 def _to_row(block: Block) -> tuple[int | bytes, ...]:
     header, crc = block.encode()
     return block.id, block.first_record, block.records, block.stamp_us, crc, header, block.payload
@@ -245,6 +262,8 @@ def _errors(path: Path) -> Iterator[None]:
         raise JournalFullError(
             f"{path}: can't be opened; are there no file descriptors left (ulimit -n), or no permissions?"
         ) from error
+    except UnicodeDecodeError as error:  # what was a number or a blob came as a text that is none
+        raise JournalBrokenError(f"{path}: a value is damaged") from error
     except apsw.Error as error:
         if getattr(error, "extendedresult", None) in _NO_ROOM:
             raise JournalFullError(f"{path}: no room on the journal's disk") from error

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from headrace.config import load_config
+from headrace.workers.figures import WorkerMetrics
 from ingest.metrics import IngestMetrics
 from orders.logs.metrics import LogMetrics
 from tests.deploy.files import DEPLOY, ROOT, compose, passes
@@ -86,8 +87,8 @@ GRAPHS = [panel for panel in PANELS if panel.type != "row"]
 
 def series() -> Iterator[str]:
     """The names under which Prometheus sees our metrics."""
-    log = LogMetrics(CollectorRegistry())
-    for instrument in [*vars(IngestMetrics()).values(), *vars(log).values()]:
+    log, workers = LogMetrics(CollectorRegistry()), WorkerMetrics(CollectorRegistry())
+    for instrument in [*vars(IngestMetrics()).values(), *vars(log).values(), *vars(workers).values()]:
         kind = getattr(instrument, "_type", None)
         if kind == "histogram":
             yield from (f"{instrument._name}_{part}" for part in ("bucket", "sum", "count"))

@@ -1,14 +1,17 @@
-"""What fault tests share: servers that end with the test, and the long form (`--long`)."""
+"""What fault tests share: servers that end with the test, the long form (`--long`), and the table of both."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import msgspec
 import pytest
 
+from benchmarks.report import describe_machine
 from devcluster import Cluster, missing
 from storage.settings import CassandraSettings
+from tests.faults.figures import Figures, Table, begin
 from tests.faults.harness import Server, Settings
 from tests.support.needing import need
 
@@ -24,17 +27,88 @@ _DENYLIST = {
 
 MakeServer = Callable[..., Server]
 
+_TABLE = pytest.StashKey[Table]()
+_VERDICT = pytest.StashKey[str]()
+_SECONDS = pytest.StashKey[float]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--long`: 50 kills under load, 20 within a replay, 30 of the gateway, a reader of ten minutes, ..."""
+    """`--long`: 50 kills under load, 20 within a replay, 10 000 connections, outages of ten minutes, ..."""
     parser.addoption("--long", action="store_true", help="the long form of the fault tests")
+    parser.addoption("--soak-seconds", type=float, default=7200.0, help="how long the long soak lasts")
+    parser.addoption("--table", type=Path, help="write what the tests counted into this folder")
+    parser.addoption("--made-by", default="pytest", help="the command that the table names")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin the table."""
+    if folder := config.getoption("--table", default=None):
+        when = time.strftime("%Y-%m-%d")
+        config.stash[_TABLE] = Table(
+            folder, f"{when}, {describe_machine()}, `{config.getoption('--made-by')}`"
+        )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Outages of a minute and of ten in the long form; in the short one as long as the test likes."""
+    if "outage_s" in metafunc.fixturenames:
+        long = metafunc.config.getoption("--long", default=False)
+        seconds = {"60 s": 60.0, "600 s": 600.0} if long else {"short": None}
+        metafunc.parametrize("outage_s", list(seconds.values()), ids=list(seconds))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give the long form the time that it takes."""
     if config.getoption("--long", default=False):
         for item in items:
-            item.add_marker(pytest.mark.timeout(1800))
+            item.add_marker(pytest.mark.timeout(1800 + 60 * _minutes(item)))
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str:
+    """Say how long it will take."""
+    if not config.getoption("--long", default=False):
+        return ""
+    return f"long form of {len(items)} tests, about {sum(map(_minutes, items)):.0f} minutes in all"
+
+
+def _minutes(item: pytest.Item) -> float:
+    """What the long form of a test takes."""
+    if item.get_closest_marker("soak"):
+        return float(item.config.getoption("--soak-seconds")) / 60 + 2
+    long = item.get_closest_marker("long")
+    return float(long.kwargs["minutes"]) if long else 0.3
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep what became of a test, for its row in the table."""
+    report = yield
+    if report.when == "call" or not report.passed:
+        item.stash[_VERDICT] = _verdict(report)
+        item.stash[_SECONDS] = call.duration
+    return report
+
+
+@pytest.fixture(autouse=True)
+def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
+    """What the test counts; its row in the table, where one is made."""
+    found = begin()
+    yield found
+    table = request.config.stash.get(_TABLE, None)
+    stash = request.node.stash
+    if table is not None:
+        fault = request.node.name.removeprefix("test_").replace("_", " ")
+        table.add(found.row(fault, stash.get(_VERDICT, "interrupted"), stash.get(_SECONDS, 0.0)))
+
+
+def _verdict(report: pytest.TestReport) -> str:
+    """In few words; of a failure the first line that says what was wrong."""
+    if report.outcome != "failed":
+        return report.outcome
+    wrong = (line.removeprefix("E").strip() for line in report.longreprtext.splitlines() if line[:2] == "E ")
+    return f"failed: {next(wrong, '')[:200]}"
 
 
 @pytest.fixture(scope="package")
@@ -77,6 +151,21 @@ def one_node(tmp_path_factory: pytest.TempPathFactory, sync_s: float) -> Iterato
     settings = {**_DENYLIST, "commitlog_sync_period": f"{sync_s * 1000:.0f}ms"}
     with Cluster(folder, port=0, heap_mib=1024, settings=settings) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="package")
+def cluster_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of three, which takes most of a minute to start."""
+    need(not missing(), missing())
+    with Cluster(tmp_path_factory.mktemp("three"), nodes=3, port=0) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def three_nodes(cluster_of_three: Cluster) -> Cluster:
+    """All of them up, whatever a test before has done to them."""
+    cluster_of_three.start()
+    return cluster_of_three
 
 
 @pytest.fixture

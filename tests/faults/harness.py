@@ -17,11 +17,14 @@ from urllib.request import urlopen
 
 import msgspec
 
-from tests.faults import processes
+from tests.faults import figures, processes
 from tests.faults.waiting import wait_until
 
 COMMAND: Final = Path(sys.executable).with_name("headrace")
 MIB: Final = 1 << 20
+
+_RECEIVED: Final = "headrace_received_records_total"
+_STORED: Final = 'headrace_records_stored_total{sink="tables"}'
 
 _OFFICE: Final = ("accounts", "orders", "log", "mes")
 """Sections with a file of their own."""
@@ -58,7 +61,11 @@ class Server:
         self.log = folder / f"{name}.log"
         self.port = self.ack_port = 0
         self.url = ""
+        self.before: tuple[str, ...] = ()
+        """Words before the command, of a program that becomes it: another user's, another umask's."""
+
         self._process: subprocess.Popen[str] | None = None
+        self._starts = 0
         self.configure(settings or {})
 
     def configure(self, settings: Settings) -> None:
@@ -87,7 +94,7 @@ class Server:
         begun = time.monotonic()
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [COMMAND, "serve", "--config", self.config, "--log-format", "json", *options],
+                [*self.before, COMMAND, "serve", "--config", self.config, "--log-format", "json", *options],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -96,7 +103,11 @@ class Server:
         self.ack_port = self._address("acknowledged")
         self.url = f"http://127.0.0.1:{self._address('pages')}"
         wait_until(lambda: self.ready().ready, "the server takes data", seconds)
-        return time.monotonic() - begun
+        took = time.monotonic() - begun
+        self._starts += 1
+        if self._starts > 1:
+            figures.current().started(took)
+        return took
 
     def refused(self, *options: str) -> tuple[int, str]:
         """Start where it must not start; its exit status and what it says."""
@@ -135,6 +146,10 @@ class Server:
             for left in self.kill():
                 processes.kill(left)
 
+    def reload(self) -> None:
+        """SIGHUP: read the configuration anew; the log says what came of it."""
+        processes.kill(self.pid, signal.SIGHUP)
+
     def ready(self) -> Ready:
         """What `/readyz` says."""
         try:
@@ -150,9 +165,29 @@ class Server:
             lines: list[str] = answer.read().decode().splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
 
+    def total(self, name: str) -> float:
+        """A figure of `/metrics`, by its name alone: the sum over all its labels."""
+        with urlopen(f"{self.url}/metrics", timeout=10) as answer:  # noqa: S310  # our own address
+            lines: list[str] = answer.read().decode().splitlines()
+        return sum(
+            float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))
+        )
+
     def wait_drained(self, seconds: float = 60.0) -> None:
         """Wait until everything that is durable is in the tables."""
+        begun = time.monotonic()
         wait_until(lambda: all(_idle(sink) for sink in self.ready().sinks), "the tables have all", seconds)
+        figures.current().drained(time.monotonic() - begun)
+
+    def wait_caught_up(self, seconds: float = 900.0) -> float:
+        """Wait until the tables have what was received until now; how many records they were behind."""
+        begun, received = time.monotonic(), self.metric(_RECEIVED)
+        behind = received - self.metric(_STORED)
+        wait_until(lambda: self.metric(_STORED) >= received, "the tables have what waited", seconds)
+        took = time.monotonic() - begun
+        figures.current().drained(took)
+        figures.current().notes.append(f"{behind:.0f} records behind, made up for in {took:.1f} s")
+        return behind
 
     def sink_pid(self) -> int:
         """The process of the sink."""

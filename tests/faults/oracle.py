@@ -13,6 +13,7 @@ from pathlib import Path
 
 import apsw
 
+from tests.faults import figures
 from tests.faults.sender import Sender, deliver, record
 
 _SUMS = (
@@ -36,19 +37,45 @@ def reading(path: Path) -> Iterator[apsw.Connection]:
         connection.close()
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program writes to this database, and does not come to an end."""
+    other = apsw.Connection(str(path))
+    other.set_busy_timeout(5_000)
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
 def stored_numbers(path: Path, device: str) -> Counter[int]:
     """How many rows there are of each running number of a device."""
     with reading(path) as tables:
         rows = tables.execute("SELECT spindle_speed_rpm FROM readings WHERE device_id = ?", (device,))
-        return Counter(int(number) for (number,) in rows)
+        found = Counter(int(number) for (number,) in rows)
+    figures.current().rows[str(path), device] = found.total()
+    return found
 
 
 def check_sender(path: Path, sender: Sender) -> None:
     """Nothing acknowledged is missing, and no row is there that was not sent, or more often than sent."""
-    rows = stored_numbers(path, sender.device)
+    compare(sender, stored_numbers(path, sender.device))
+
+
+def compare(sender: Sender, rows: Counter[int]) -> None:
+    """The same, for rows that were read already."""
     missing = sender.acknowledged - rows.keys()
-    assert not missing, f"{sender.device}: acknowledged and not stored: {sorted(missing)[:10]}"
     excess = rows - sender.sent
+    figures.current().judge(
+        sender.device,
+        sent=sender.sent.total(),
+        acknowledged=len(sender.acknowledged),
+        missing=len(missing),
+        excess=excess.total(),
+    )
+    assert not missing, f"{sender.device}: {len(missing)} acknowledged and not stored: {sorted(missing)[:10]}"
     assert not excess, f"{sender.device}: more rows than were sent: {excess.most_common(10)}"
 
 
@@ -61,6 +88,7 @@ def check_books(path: Path) -> None:
         rejects = tables.execute("SELECT count(*) FROM rejected_records").get
         numbers = tables.execute("SELECT coalesce(sum(next_record), 0) FROM nodes").get
         gaps = tables.execute(_GAPS).fetchall()
+    figures.current().accounted[str(path)] = sum(ledger)
     assert (rows, rejects) == ledger[:2], "rows against the ledger"
     assert connections == ledger[:4], "connections against the ledger"
     assert sum(ledger) == numbers, "the ledger against the numbers taken"

@@ -27,6 +27,11 @@ def resident_bytes(pid: int) -> int:
     return int(psutil.Process(pid).memory_info().rss)
 
 
+def descriptors(pid: int) -> int:
+    """How many files and sockets a process has open."""
+    return int(psutil.Process(pid).num_fds())
+
+
 def alive(pids: Iterable[int]) -> set[int]:
     """Those that are still there; one that only waits to be noticed by its parent is not."""
     found = set()

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from typing import Final
 
+from tests.faults import figures
 from tests.faults.waiting import wait_until
 
 _PACKET: Final = 250
@@ -147,5 +148,6 @@ def deliver(port: int, data: bytes, *, records: int | None = None) -> int:
         while piece := connection.recv(4096):
             answer += piece
     count = int(answer.rstrip(b"#").rpartition(b"ACK,")[2] or 0)
+    figures.current().deliver(data.count(b"#"), count)
     assert records is None or count == records
     return count

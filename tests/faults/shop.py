@@ -10,12 +10,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPException
-from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
-
-import apsw
 
 from devcluster import Cluster
 from orders.book.base import id_of
@@ -157,7 +154,7 @@ class Shop:
     def stuck_book(self) -> Iterator[None]:
         """Nothing gets into the gateway's book meanwhile: another program holds it, or its node is paused."""
         if self._cluster is None:
-            with locked(self.path):
+            with oracle.locked(self.path):
                 yield
             return
         node = self._cluster[0].nodes[0]
@@ -211,19 +208,6 @@ def losing(direction: Direction) -> Iterator[None]:
         yield
     finally:
         direction.fate = arrives
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another program writes to this database, and does not come to an end."""
-    other = apsw.Connection(str(path))
-    other.set_busy_timeout(5_000)
-    other.execute("BEGIN EXCLUSIVE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
 
 
 @contextmanager

@@ -23,6 +23,9 @@ class Mes:
         self.log = folder / "mes.log"
         self.path = folder / "mes.db"
         self.url = ""
+        self.before: tuple[str, ...] = ()
+        """Words before the command, of a program that becomes it."""
+
         self.process: subprocess.Popen[str] | None = None
         self._environment = {**os.environ, TOKEN: SECRET}
 
@@ -36,7 +39,11 @@ class Mes:
         """Until it has printed its address."""
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                self._words(), env=self._environment, stdout=subprocess.PIPE, stderr=log, text=True
+                [*self.before, *self._words()],
+                env=self._environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from tests.faults import processes
+from tests.faults.figures import current
 from tests.faults.harness import MIB, Server
 from tests.faults.oracle import check_books, reading, stored_numbers
 from tests.faults.sender import deliver, record
@@ -23,6 +24,7 @@ BAD_RECORDS = (
 )  # fmt: skip
 
 
+@pytest.mark.long(minutes=0.5)
 def test_a_stream_without_a_delimiter_is_one_reject(server: Server, *, long_form: bool) -> None:
     """Memory stays bounded, the connection lives, and what follows the next delimiter is stored.
 
@@ -40,6 +42,7 @@ def test_a_stream_without_a_delimiter_is_one_reject(server: Server, *, long_form
         machine.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: machine.recv(4096), b""))
     assert answer.endswith(b"ACK,3#")
+    current().deliver(3, 3)
     assert peak - before < 48 * MIB, f"{(peak - before) / MIB:.0f} MiB for one record"
     server.wait_drained()
     assert stored_numbers(server.tables, "E1").keys() == {1, 2}
@@ -81,7 +84,9 @@ def test_a_record_may_be_cut_at_every_byte(server: Server) -> None:
             machine.sendall(whole[:place])
             machine.sendall(whole[place:])
             machine.shutdown(socket.SHUT_WR)
-            assert machine.recv(64), "no acknowledgement"
+            answer = b"".join(iter(lambda: machine.recv(64), b""))
+        assert answer.endswith(b"ACK,3#")
+        current().deliver(3, 3)
     server.wait_drained()
     assert stored_numbers(server.tables, "cut") == dict.fromkeys((1, 2, 3), len(whole) + 1)
     check_books(server.tables)
@@ -126,4 +131,6 @@ def _deliver_in_pieces(port: int, stream: bytes, chance: random.Random) -> int:
             place += step
         machine.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: machine.recv(4096), b""))
-    return int(answer.split(b"#")[-2].removeprefix(b"ACK,"))
+    acknowledged = int(answer.split(b"#")[-2].removeprefix(b"ACK,"))
+    current().deliver(stream.count(b"#"), acknowledged)
+    return acknowledged

@@ -85,6 +85,7 @@ def plants(make_server: MakeServer, one_node: Cluster, tmp_path: Path) -> Iterat
         plant.sender.abandon()
 
 
+@pytest.mark.long(minutes=4)
 def test_nothing_is_lost_that_the_database_has_forgotten(
     plants: dict[str, Plant], one_node: Cluster, sync_s: float
 ) -> None:
@@ -120,6 +121,7 @@ def test_nothing_is_lost_that_the_database_has_forgotten(
         _check(plant)
 
 
+@pytest.mark.long(minutes=2)
 def test_nothing_is_trimmed_that_a_node_may_have_forgotten(
     make_server: MakeServer, one_node: Cluster, tables: CassandraSettings, sync_s: float
 ) -> None:

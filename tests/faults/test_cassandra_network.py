@@ -140,6 +140,7 @@ def wait_for_rows(server: Server, trouble: str) -> None:
     wait_until(lambda: server.metric(_STORED) > stored, f"rows are written after {trouble}", 90)
 
 
+@pytest.mark.long(minutes=8)
 def test_whatever_the_network_loses_the_rows_are_exact(
     make_server: MakeServer, tables: CassandraSettings, *, long_form: bool
 ) -> None:
@@ -163,6 +164,7 @@ def test_whatever_the_network_loses_the_rows_are_exact(
         check_all(server, tables, [sender])
 
 
+@pytest.mark.long(minutes=4)
 def test_a_slow_database_leaves_memory_flat(
     make_server: MakeServer, tables: CassandraSettings, *, long_form: bool
 ) -> None:

@@ -1,32 +1,23 @@
 """Three nodes, three copies of each row: one may be missing without anybody noticing, two are waited for."""
 
 import time
-from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
-from devcluster import Cluster, missing
+from devcluster import Cluster
 from tests.faults.cassandra_oracle import check_all, on_cassandra
 from tests.faults.conftest import MakeServer, tables_on
 from tests.faults.harness import Server
 from tests.faults.sender import Sender
 from tests.faults.waiting import wait_until
-from tests.support.needing import need
 
 pytestmark = [pytest.mark.fault, pytest.mark.cassandra, pytest.mark.timeout(400)]
 
 _STORED: Final = 'headrace_records_stored_total{sink="tables"}'
 
 
-@pytest.fixture
-def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster of three."""
-    need(not missing(), missing())
-    with Cluster(tmp_path_factory.mktemp("three"), nodes=3, port=0) as cluster:
-        yield cluster
-
-
+@pytest.mark.long(minutes=5)
 def test_nodes_are_killed_until_no_majority_is_left(
     make_server: MakeServer, three_nodes: Cluster, *, long_form: bool
 ) -> None:
@@ -63,6 +54,7 @@ def test_nodes_are_killed_until_no_majority_is_left(
     sender.stop()
     server.wait_drained(120)
     check_all(server, tables, [sender])
+    three_nodes.stop()  # three nodes at rest would still cost the tests that come after this
 
 
 def _wait_for_rows_again(server: Server, since: str) -> None:

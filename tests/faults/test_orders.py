@@ -13,8 +13,8 @@ import pytest
 
 from headrace.mes import TOKEN
 from tests.faults.conftest import MakeServer
-from tests.faults.oracle import reading
-from tests.faults.shop import Answer, Shop, locked, losing, opened
+from tests.faults.oracle import locked, reading
+from tests.faults.shop import Answer, Shop, losing, opened
 from tests.faults.supplier import SECRET, Mes
 from tests.faults.waiting import wait_until
 
@@ -134,6 +134,7 @@ STEPS: Final[dict[Callable[[Shop, str], "Future[Answer]"], set[str]]] = {
 
 
 @pytest.mark.parametrize("shop", ON_BOTH, indirect=True)
+@pytest.mark.long(minutes=3)
 def test_a_gateway_killed_at_any_step_makes_one_order_of_a_key(shop: Shop) -> None:
     """The customer, who heard nothing, tries again with the same key; so does the gateway by itself."""
     assert shop.order("first").status == 200
@@ -192,6 +193,7 @@ def _place_all(shop: Shop, delay_s: float, numbers: dict[str, object]) -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.long(minutes=1.5)
 def test_orders_go_on_while_the_log_can_not_be_written(shop: Shop, *, long_form: bool) -> None:
     """For a minute in the long form: each is placed, and the log has all of them afterwards, once."""
     assert shop.order("first").status == 200

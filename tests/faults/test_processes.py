@@ -47,6 +47,7 @@ def test_a_stopped_server_has_acknowledged_all_that_it_kept(server: Server) -> N
     assert server.stop() == 0
     sender.abandon()
     sender.join(30)
+    check_all(server.tables, [sender])
     rows = stored_numbers(server.tables, "M")
     assert rows.keys() == sender.acknowledged
 

@@ -11,8 +11,9 @@ import apsw
 import pytest
 
 from tests.faults.conftest import MakeServer
+from tests.faults.figures import Figures
 from tests.faults.harness import MIB, Server
-from tests.faults.oracle import check_all, check_books, reading, stored_numbers
+from tests.faults.oracle import check_all, check_books, locked, reading, stored_numbers
 from tests.faults.sender import Sender, deliver, record
 from tests.faults.waiting import wait_until
 from tests.support.needing import need
@@ -35,6 +36,28 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run([str(shutil.which("umount")), "--lazy", folder], check=True)
 
 
+@pytest.mark.long(minutes=6)
+def test_machines_notice_nothing_of_tables_that_are_locked(
+    server: Server, figures: Figures, outage_s: float | None
+) -> None:
+    """Another program has them, for one minute or for ten in the long form, at 10 000 records/s."""
+    server.start()
+    sender = Sender("M", server.ack_port, per_second=10_000)
+    sender.start()
+    sender.wait_for_more(5_000)
+    with locked(server.tables):
+        until = time.monotonic() + (outage_s or 2.0)
+        while time.monotonic() < until or server.ready().sinks[0].lag_blocks < 10:
+            sender.wait_for_more(2_000)
+            assert server.ready().ready, "machines notice nothing"
+    server.wait_caught_up()
+    sender.stop()
+    server.wait_drained()
+    figures.notes.append(f"silent for at most {sender.longest_silence_s:.2f} s")
+    check_all(server.tables, [sender])
+
+
+@pytest.mark.long(minutes=12)
 def test_a_long_reader_neither_stops_ingest_nor_the_tables(server: Server, *, long_form: bool) -> None:
     """Another program holds a read transaction under load: its log grows, and shrinks after it.
 

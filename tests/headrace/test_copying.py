@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from headrace.config import load_config
+from ingest.journal import Journal
+from ingest.settings import JournalSettings
 from storage.base import Reading
 from storage.factory import open_books, open_store
 from storage.reconcile import reconcile
@@ -55,6 +57,21 @@ def test_nothing_is_copied_while_the_server_runs(call: Call, server: Server) -> 
     done = call(*COPY)
     assert done.returncode == 2
     assert f"{server.journal}: its server is running; stop it first" in done.stderr
+
+
+def test_nothing_is_copied_while_a_worker_has_its_journal(call: Call, server: Server) -> None:
+    """Whichever of them it is: all are looked at."""
+    assert call("db", "init").returncode == 0
+    for number in (0, 1):
+        journal = Journal(JournalSettings(path=str(server.journal / f"worker-{number}")), number)
+        if number == 0:
+            journal.close()
+    try:
+        done = call(*COPY)
+    finally:
+        journal.close()
+    assert done.returncode == 2
+    assert "worker-1: its server is running; stop it first" in done.stderr
 
 
 def test_a_cluster_that_is_not_there_can_be_tried_again(call: Call, server: Server) -> None:

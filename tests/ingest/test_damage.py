@@ -5,8 +5,10 @@ import random
 import shutil
 from pathlib import Path
 
+import apsw
 import pytest
 
+from ingest.errors import JournalError
 from ingest.journal.segment import PAGE_BYTES, Segment
 from parser.block import Block
 from storage.base import DamagedBlock
@@ -174,3 +176,61 @@ def test_a_wrong_bit_in_the_head_of_a_page_costs_at_most_that_page(
     lost = damaged.restart(in_database)
     on_the_page = sum(min(len(block.payload), 1003) for block in in_database.blocks if block.id in lost)
     assert on_the_page < PAGE_BYTES  # of a long row a page holds at least so much
+
+
+@pytest.mark.parametrize("size", [0, 1, PAGE_BYTES - 1])
+def test_a_database_cut_to_nothing_costs_no_block_of_its_log(
+    in_log: Original, tmp_path: Path, size: int
+) -> None:
+    """SQLite would delete the log beside an empty database."""
+    damaged = in_log.copy(tmp_path / "journal")
+    os.truncate(damaged.database, size)
+    assert damaged.restart(in_log) == []
+    assert damaged.kept >= {"00000001.db", "00000001.db-wal"}
+
+
+def test_a_segment_that_seems_never_begun_is_not_deleted_with_its_blocks(
+    in_database: Original, tmp_path: Path
+) -> None:
+    """One wrong bit in a page's count of rows makes SQLite read an empty table."""
+    damaged = in_database.copy(tmp_path / "journal")
+    count = _root_page(damaged.database, "segment") * PAGE_BYTES + 4
+    flip(damaged.database, count * 8)
+    assert damaged.restart(in_database) == []
+    assert "00000001.db" in damaged.kept
+
+
+@pytest.mark.parametrize("clock", [b"", b"\xc1", b"\xa1\xff", b"\x93\xa1a\x00\x00"])
+def test_a_head_whose_values_are_wrong_costs_no_block(
+    in_database: Original, tmp_path: Path, clock: bytes
+) -> None:
+    """What can't be read of it is made anew from the blocks."""
+    damaged = in_database.copy(tmp_path / "journal")
+    database = apsw.Connection(str(damaged.database))
+    database.execute("UPDATE segment SET clock = ?", (clock,))
+    database.close()
+    assert damaged.restart(in_database) == []
+
+
+@pytest.mark.parametrize("place", [0, 3, 4, PAGE_BYTES, PAGE_BYTES + 4, 2 * PAGE_BYTES + 3])
+def test_a_damaged_file_made_ahead_is_not_written_to(in_log: Original, tmp_path: Path, place: int) -> None:
+    """What would be acknowledged there could not be found again."""
+    damaged = in_log.copy(tmp_path / "journal")
+    flip(damaged.folder / "spare", place * 8 + 1)
+    assert damaged.restart(in_log) == []
+
+
+def test_a_lock_that_is_no_text_is_refused(in_database: Original, tmp_path: Path) -> None:
+    """In words, as one that is no JSON."""
+    damaged = in_database.copy(tmp_path / "journal")
+    (damaged.folder / "lock").write_bytes(b'{"journal":"\xb5","node":3}')
+    with pytest.raises(JournalError, match="does not say whose journal it is"):
+        Desk(damaged.folder)
+
+
+def _root_page(database: Path, table: str) -> int:
+    """The number of a table's first page, from 0."""
+    connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    page = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).get
+    connection.close()
+    return int(page) - 1

@@ -12,6 +12,7 @@ import pytest
 
 from ingest.assembler import Numbering
 from ingest.journal import Journal, JournalState
+from ingest.live import LivePublisher
 from ingest.metrics import IngestMetrics
 from ingest.server import IngestServer
 from ingest.settings import MIB, IngestSettings, JournalSettings
@@ -84,7 +85,7 @@ async def serving(folder: Path, vfs: str | None = None) -> AsyncIterator[IngestS
         journal,
         Numbering(journal.tail.block + 1, journal.tail.next_record),
         sinks={},
-        feed=LiveFeed(),
+        live=LivePublisher(LiveFeed()),
         metrics=IngestMetrics(),
     )
     await server.start("0.0.0")

@@ -133,6 +133,17 @@ def test_passed_segments_stay_for_keep_hours(tmp_path: Path) -> None:
         assert same(read_all(tmp_path), late)
 
 
+def test_keep_hours_can_be_changed(tmp_path: Path) -> None:
+    """What was kept for longer goes when they are shorter."""
+    with Desk(tmp_path, keep_hours=1000.0) as desk:
+        desk.journal.passed("sink", 10_000)
+        for each in chain(40, size=100_000):
+            desk.commit([each])
+        assert len(desk.segments()) > 2
+        desk.journal.keep(0.0)
+        until(lambda: len(desk.segments()) == 1, "the trimming")
+
+
 def test_keep_hours_give_way_to_max_bytes(tmp_path: Path) -> None:
     """What every sink has passed never makes the journal full."""
     with Desk(tmp_path, keep_hours=1000.0) as desk:

@@ -2,15 +2,14 @@
 
 import asyncio
 import random
-from ipaddress import ip_network
 
 import pytest
 
 from ingest.errors import ListenError
-from ingest.listener import _among
 from ingest.settings import IngestSettings
 from parser.block import Closed, Started
 from parser.framing import Ending
+from parser.settings import RecordSettings, Rules
 from tests.ingest.floor import RECORD, Floor, Machine, floor, reached
 
 
@@ -270,20 +269,56 @@ async def test_only_allowed_networks_may_connect(
         del reader
 
 
-@pytest.mark.parametrize(
-    ("address", "among"),
-    [
-        ("::ffff:10.1.2.3", True),
-        ("10.1.2.3", True),
-        ("::ffff:11.1.2.3", False),
-        ("fe80::1%eth0", True),
-        ("", False),
-    ],
-)
-def test_an_address_is_in_its_network_however_it_is_written(address: str, among: bool) -> None:  # noqa: FBT001  # a column
-    """IPv4 also where it arrives on an IPv6 socket, link-local also with its interface."""
-    networks = [ip_network("10.0.0.0/8"), ip_network("fe80::/10")]
-    assert _among(address, networks) is among
+async def test_an_address_has_its_own_bound() -> None:
+    """Further ones are refused and counted; when one leaves there is room again."""
+    settings = IngestSettings(port=0, tick_ms=1, max_connections_per_address=2)
+    async with floor(settings) as shop:
+        machines = [await shop.connect() for _ in range(2)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", shop.listener.ports[0])
+        assert await Machine(reader, writer, 0).rest() == b""
+        assert shop.metrics.refused.labels("too_many_of_address")._value.get() == 1
+        await machines.pop().close()
+        await reached(lambda: shop.listener.admission.taken == 1, "the end")
+        machines.append(await shop.connect())
+        for machine in machines:
+            await machine.close()
+
+
+async def test_new_limits_count_for_those_who_are_here() -> None:
+    """Deadlines and `allow`; who may not be here any more is closed with that reason."""
+    async with floor() as shop:
+        machine = await shop.connect()
+        [connection] = shop.listener.connections
+        connection.begun -= 10
+        shop.listener.change(IngestSettings(first_record_timeout_s=5.0, allow=("127.0.0.0/8",)), Rules())
+        shop.listener._sweep()
+        await reached(lambda: shop.closed, "the closing")
+        other = await shop.connect()
+        shop.listener.change(IngestSettings(allow=("10.0.0.0/8",)), Rules())
+        await reached(lambda: len(shop.closed) == 2, "the closing of the other one")
+        assert [event.why for event in shop.closed] == ["no_record", "not_allowed"]
+        for gone in (machine, other):
+            assert await gone.rest() == b""
+
+
+async def test_new_rules_are_those_of_the_next_block() -> None:
+    """What came before is read as it was meant."""
+    settings = IngestSettings(port=0, tick_ms=10_000)
+    async with floor(settings) as shop:
+        _, writer = await asyncio.open_connection("127.0.0.1", shop.listener.ports[0])
+        await reached(lambda: shop.listener.connections, "the connection")
+        [connection] = shop.listener.connections
+        writer.write(RECORD)
+        await reached(lambda: connection.bytes == len(RECORD), "the record")
+        strict = Rules(record=RecordSettings(limits={"power_kw": (0.0, 1.0)}))
+        shop.listener.change(settings, strict)
+        assert shop.blocks[-1].payload == RECORD
+        assert shop.blocks[-1].rules == Rules()
+        writer.write(RECORD)
+        await reached(lambda: connection.bytes == 2 * len(RECORD), "another record")
+        shop.listener.assembler.tick()
+        assert shop.blocks[-1].rules == strict
+        writer.close()
 
 
 async def test_a_port_that_is_taken_is_named() -> None:

@@ -5,7 +5,8 @@ asks `parser.reference`, and applies the rules for what follows the last delimit
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from parser.block import Block, chunk_table
@@ -32,22 +33,24 @@ class Judged(NamedTuple):
     """Of a reject: its bytes, up to the limit."""
 
 
-def expect(stream: bytes, ending: Ending, rules: Rules) -> list[Judged]:
+def expect(
+    stream: bytes, ending: Ending, rules: Rules, devices: Container[str] | None = None
+) -> list[Judged]:
     """What each record number of a stream stands for."""
     *records, tail = stream.split(rules.delimiter)
     judged = []
     offset = 0
     for raw in records:
-        judged.append(_judge(parse_record(raw, rules), offset, raw, rules))
+        judged.append(_judge(parse_record(raw, rules, devices), offset, raw, rules))
         offset += len(raw) + 1
-    verdict = _judge_tail(tail, ending, rules)
+    verdict = _judge_tail(tail, ending, rules, devices)
     if not isinstance(verdict, Empty):
         judged.append(_judge(verdict, offset, tail, rules))
     return judged
 
 
-def _judge_tail(tail: bytes, ending: Ending, rules: Rules) -> Verdict:
-    verdict = parse_record(tail, rules)
+def _judge_tail(tail: bytes, ending: Ending, rules: Rules, devices: Container[str] | None) -> Verdict:
+    verdict = parse_record(tail, rules, devices)
     oversize = isinstance(verdict, Refused) and verdict.reason is Reason.OVERSIZE
     if ending in CUT_OFF and not oversize and not isinstance(verdict, Empty):
         return refuse(Reason.TRUNCATED, tail, rules)
@@ -71,10 +74,12 @@ def frame(pieces: Iterable[bytes], ending: Ending, rules: Rules) -> list[Chunk]:
     return chunks + framer.end(ending)
 
 
-def block_of(chunks: Sequence[tuple[int, Chunk]], rules: Rules) -> Block:
+def block_of(
+    chunks: Sequence[tuple[int, Chunk]], rules: Rules, allowed: Mapping[int, tuple[str, ...]] | None = None
+) -> Block:
     """A block of (connection, chunk) pairs."""
     table, payload = chunk_table(chunks)
-    return Block(1, NODE, FIRST_RECORD, 1_700_000_000_000_000, rules, (), table, payload)
+    return Block(1, NODE, FIRST_RECORD, 1_700_000_000_000_000, rules, (), table, payload, allowed)
 
 
 def observe(parsed: ParsedBlock) -> Iterator[tuple[int, Judged]]:
@@ -90,3 +95,40 @@ def observe(parsed: ParsedBlock) -> Iterator[tuple[int, Judged]]:
         fates[reject.index] = Judged(reject.verdict, parsed.stream_offset(number), reject.raw)
     owners = [int(chunk["connection"]) for chunk in block.chunks for _ in range(chunk["records"])]
     return zip(owners, fates, strict=True)
+
+
+def check(connections: dict[int, list[Chunk]], expected: dict[int, list[Judged]], rules: Rules) -> None:
+    """One block of all chunks, those of the connections by turns, says what is expected of each."""
+    longest = max((len(chunks) for chunks in connections.values()), default=0)
+    turns = [
+        (connection, chunks[turn])
+        for turn in range(longest)
+        for connection, chunks in connections.items()
+        if turn < len(chunks)
+    ]
+    found = ParsedBlock.of(block_of(turns, rules))
+    seen: dict[int, list[Judged]] = {connection: [] for connection in expected}
+    for connection, judged in observe(found):
+        seen[connection].append(judged)
+    assert seen == expected
+    check_counts(found, connections, expected)
+
+
+def check_counts(
+    parsed: ParsedBlock, connections: dict[int, list[Chunk]], expected: dict[int, list[Judged]]
+) -> None:
+    """Each connection's tally is what its records came to, and nothing is left over."""
+    columns = parsed.columns
+    assert len(columns.index) + len(columns.rejects) + parsed.empty == parsed.block.records
+    assert set(columns.devices) == {columns.devices[code] for code in columns.codes}
+    assert len(set(columns.devices)) == len(columns.devices)
+    tallies = {int(row["connection"]): row for row in parsed.tallies}
+    assert set(tallies) == {connection for connection, chunks in connections.items() if chunks}
+    for connection, tally in tallies.items():
+        kinds = Counter(type(judged.what) for judged in expected[connection])
+        assert tally["stored"] == kinds[tuple]
+        assert tally["empty"] == kinds[type(None)]
+        assert tally["stored"] + tally["rejected"] + tally["empty"] == len(expected[connection])
+        chunks = connections[connection]
+        assert tally["bytes"] == sum(len(c.data) - (c.ending is not Ending.DELIMITER) for c in chunks)
+        assert tally["unterminated"] == sum(c.ending is Ending.CLEAN for c in chunks)

@@ -82,3 +82,15 @@ def test_a_delimiter_is_no_white_space() -> None:
     framer = Framer(Rules(record=RecordSettings(field_delimiter="\t")))
     framer.feed(b"\t\t")
     assert [chunk.records for chunk in framer.end(Ending.CLEAN)] == [1]
+
+
+@given(st.data(), rules())
+def test_a_record_is_unfinished_from_its_first_byte_to_its_last(data: st.DataObject, rules: Rules) -> None:
+    """White space begins none, what is skipped belongs to none; what was handed on was one at least."""
+    framer, chunks = Framer(rules), list[Chunk]()
+    stream = data.draw(streams(rules))
+    for piece in cut(stream, data.draw(st.lists(st.integers(0, 10_000), max_size=8))):
+        chunks += framer.feed(piece)
+        assert (framer.handed_on > 0) is bool(chunks)
+    was_unfinished = framer.unfinished
+    assert bool(framer.end(Ending.CLEAN)) is was_unfinished

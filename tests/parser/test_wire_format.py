@@ -34,11 +34,18 @@ NUMBERS = table("sent | stored")
 REASONS = [(row[0], row[1], row[2]) for row in table("reason | example | what is wrong")]
 
 
-def judge(stream: bytes, ending: Ending = Ending.CLEAN, rules: Rules | None = None) -> ParsedBlock:
-    """What the server makes of a stream that ends so."""
+def judge(
+    stream: bytes,
+    ending: Ending = Ending.CLEAN,
+    rules: Rules | None = None,
+    devices: tuple[str, ...] | None = None,
+) -> ParsedBlock:
+    """What the server makes of a stream that ends so, from a sender that may send for these."""
     rules = rules or Rules()
     chunks = oracle.frame([stream], ending, rules)
-    block: Block = oracle.block_of([(1, chunk) for chunk in chunks], rules)
+    block: Block = oracle.block_of(
+        [(1, chunk) for chunk in chunks], rules, None if devices is None else {1: devices}
+    )
     return ParsedBlock.of(block)
 
 
@@ -56,7 +63,8 @@ def test_bad_records_are_refused_as_the_page_says(reason: str, example: str, wro
     rules = SPECIAL.get(Reason(reason), Rules())
     tail = reason == Reason.TRUNCATED
     stream = b"#".join([RECORD, RECORD, raw] if tail else [RECORD, raw, RECORD, b""])
-    parsed = judge(stream, Ending.RESET if tail else Ending.CLEAN, rules)
+    devices = ("E0001",) if reason == Reason.WRONG_IDENTITY else None
+    parsed = judge(stream, Ending.RESET if tail else Ending.CLEAN, rules, devices)
     assert [r.verdict.reason for r in parsed.columns.rejects] == [reason], wrong
     assert parsed.columns.rejects[0].raw == raw[: rules.max_record_bytes]
     assert len(parsed.columns.index) == 2

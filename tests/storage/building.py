@@ -1,6 +1,6 @@
 """Blocks as the server makes them, from what connections sent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from parser.block import Block, Closed, Event, Opened, Started, chunk_table
 from parser.framing import Chunk, Ending, Framer
@@ -38,6 +38,7 @@ class Machinery:
         events: tuple[Event, ...] = (),
         ends: Sequence[tuple[int, Ending]] = (),
         later_ms: int = 20,
+        allowed: Mapping[int, tuple[str, ...]] | None = None,
     ) -> ParsedBlock:
         """One tick: (connection, bytes) as they came, then the ends of connections."""
         chunks: list[tuple[int, Chunk]] = []
@@ -48,7 +49,9 @@ class Machinery:
             framer = self._framers.setdefault(connection, Framer(RULES))
             chunks += [(connection, chunk) for chunk in framer.end(ending)]
         table, payload = chunk_table(chunks)
-        block = Block(self.next_id, self.node, self.record, self.stamp_us, RULES, events, table, payload)
+        block = Block(
+            self.next_id, self.node, self.record, self.stamp_us, RULES, events, table, payload, allowed
+        )
         self._advance(block.id, block.next_record, later_ms)
         return ParsedBlock.of(block)
 

@@ -353,3 +353,13 @@ async def test_what_was_cut_off_is_never_judged_again(store: Store, writer: Tabl
     assert [row.reason for row in page] == ["fields"]
     assert quarantine.page(page[0].seq, 10) == []
     quarantine.close()
+
+
+async def test_who_sent_for_another_device_is_never_judged_again(store: Store, writer: TableWriter) -> None:
+    """The reject is kept with its device and its bytes, and no replay makes it good."""
+    block = Machinery().block([(1, b"E0001,1,2,3,4,5#E0002,1,2,3,4,5#")], allowed={1: ("E0001",)})
+    written = writer.write(None, [block], JOURNAL)
+    assert (written.stored, written.rejected) == (1, {"wrong_identity": 1})
+    quarantine = store.quarantine()
+    assert quarantine.page(0, 10) == []
+    quarantine.close()

@@ -42,6 +42,7 @@ class Shop:
         self.feed = LiveFeed()
         self.registry = prometheus_client.CollectorRegistry()
         self.readiness = Readiness(ready=True)
+        self.claimed_twice: set[str] = set()
         self._writer = MemoryTableWriter(self.tables)
         self._writer.claim(NODE, JOURNAL, adopt=False)
         self._cursor: Cursor | None = None
@@ -75,6 +76,7 @@ class Shop:
             readiness=lambda: self.readiness,
             office=office,
             session_cookie=CookieMaker(secure=https, session_s=3_600),
+            claimed_twice=lambda: self.claimed_twice,
         )
 
     @asynccontextmanager

@@ -52,6 +52,17 @@ async def test_latest_is_exactly_what_the_machine_sent(shop: Shop, client: aioht
     }
 
 
+async def test_a_device_that_two_connections_send_for_is_flagged(
+    shop: Shop, client: aiohttp.ClientSession
+) -> None:
+    """For as long as they do; its readings are all there."""
+    shop.send(b"E0001,1,2,3,4,5#E0002,1,2,3,4,5#")
+    shop.claimed_twice.add("E0002")
+    page = await get(client, "/api/v1/devices")
+    flags = {row["device_id"]: row["claimed_twice"] for row in rows(page, "devices")}
+    assert flags == {"E0001": False, "E0002": True}
+
+
 async def test_devices_come_by_name_page_by_page(shop: Shop, client: aiohttp.ClientSession) -> None:
     """Each once, with when it was last seen; the link leads through all pages."""
     names = ["E0001", "E0002", "a b/c?", "z&="]

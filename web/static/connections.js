@@ -8,7 +8,13 @@ const EVERY_MS = 5_000;
 const WHY = {
   closed: "closed by the machine",
   reset: "reset by the machine",
+  timed_out: "lost: no answer any more",
+  unreachable: "lost: no way to it",
   idle_timeout: "closed: sent nothing",
+  no_record: "closed: no record came",
+  slow_record: "closed: a record took too long",
+  too_many_of_identity: "closed: too many of this identity",
+  not_allowed: "closed: not allowed any more",
   shutdown: "closed: server stopped",
   server_lost: "lost with the server",
 };

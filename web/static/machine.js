@@ -68,6 +68,7 @@ const REASONS = {
   number: "not a number",
   overflow: "number too large",
   implausible: "outside its limits",
+  wrong_identity: "sent by somebody else",
 };
 
 function rejectRow(reject) {

@@ -1,0 +1,180 @@
+"""Changing the configuration while the server runs: at SIGHUP its file is read anew.
+
+Where anything in it is wrong it is refused as a whole, and the running one stays. What may change stands in
+`WHILE_RUNNING` and nowhere else: any other key, and so a new one, keeps its value until the next start, which
+each SIGHUP says again. Whoever takes a configuration over does first what can fail, so nothing is half taken.
+"""
+
+import asyncio
+import signal
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+import structlog
+
+from headrace.config import Config, load_config
+from headrace.errors import ConfigError
+from ingest.errors import IngestError
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+WHILE_RUNNING: Final = frozenset(
+    {
+        "ingest.allow",
+        "ingest.first_record_timeout_s",
+        "ingest.handshake_timeout_s",
+        "ingest.idle_timeout_s",
+        "ingest.keepalive_s",
+        "ingest.max_bytes_per_s",
+        "ingest.max_connections",
+        "ingest.max_connections_per_address",
+        "ingest.max_connections_per_identity",
+        "ingest.max_records_per_s",
+        "ingest.record_timeout_s",
+        "journal.keep_hours",
+        "log.stderr_level",
+        "record.limits",
+    }
+)
+"""The keys that count at once, with their sections."""
+
+_log = structlog.get_logger("headrace")
+
+
+class Change(NamedTuple):
+    """What a file that was read anew comes to."""
+
+    config: Config
+    """What counts from now on: the running one, with the file's values where they may change."""
+
+    taken: list[str]
+    """Keys that count at once, as they are shown."""
+
+    needs_restart: list[str]
+    """Keys that keep their running value."""
+
+
+def values(section: msgspec.Struct, name: str = "") -> Iterator[tuple[str, object]]:
+    """Every key with its section, and what it says."""
+    for key, value in msgspec.structs.asdict(section).items():
+        dotted = f"{name}.{key}".lstrip(".")
+        if isinstance(value, msgspec.Struct):
+            yield from values(value, dotted)
+        else:
+            yield dotted, value
+
+
+def compare(running: Config, wanted: Config) -> Change:
+    """What becomes of a wanted configuration while this one runs.
+
+    Raises:
+        ConfigError: what may change doesn't go together with what keeps its value.
+    """
+    now = dict(values(running))
+    differing = sorted(key for key, value in values(wanted) if now[key] != value)
+    try:
+        config = _changed(running, wanted)
+    except ValueError as error:
+        raise ConfigError(f"{error}, with what keeps its value until a restart") from None
+    return Change(
+        config,
+        [_shown(key) for key in differing if key in WHILE_RUNNING],
+        [_shown(key) for key in differing if key not in WHILE_RUNNING],
+    )
+
+
+def _changed(section: S, wanted: msgspec.Struct, name: str = "") -> S:
+    changes: dict[str, Any] = {}
+    now = msgspec.structs.asdict(section)
+    for key, value in msgspec.structs.asdict(wanted).items():
+        dotted = f"{name}.{key}".lstrip(".")
+        if isinstance(value, msgspec.Struct):
+            changes[key] = _changed(now[key], value, dotted)
+        elif dotted in WHILE_RUNNING:
+            changes[key] = value
+    return msgspec.structs.replace(section, **changes)
+
+
+def _shown(dotted: str) -> str:
+    section, _, key = dotted.rpartition(".")
+    return f"[{section}] {key}"
+
+
+def read_again(path: Path | None) -> Config:
+    """What the file says by now.
+
+    Raises:
+        ConfigError: it is missing, wrong, or such that reading it again would wait for ever.
+    """
+    with suppress(OSError):  # what is wrong with it is said below
+        if path is not None and not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigError(f"{path}: is no ordinary file, so it can't be read again")
+    return load_config(path)
+
+
+class Reloader:
+    """The configuration of a running server."""
+
+    def __init__(self, source: Path | None, running: Config, take: Callable[[Config], None]) -> None:
+        """`take` makes a configuration count, or raises an IngestError having changed nothing."""
+        self._source = source
+        self._take = take
+        self.running = running
+
+    async def reload(self) -> None:
+        """Read the file anew, take over what may change, and say what came of it."""
+        try:
+            wanted = await asyncio.to_thread(read_again, self._source)
+            change = compare(self.running, wanted)
+            self._take(change.config)
+        except (ConfigError, IngestError) as error:
+            _log.error("configuration_refused", reason=str(error))
+            return
+        self.running = change.config
+        # A warning, so that who asked is answered under every level but one.
+        _log.warning("configuration_changed", taken=change.taken, needs_restart=change.needs_restart)
+
+    async def run(self, heard: asyncio.Event) -> None:
+        """Reload each time that it is set, until cancelled; what comes during a reload is one more."""
+        while True:
+            await heard.wait()
+            heard.clear()
+            try:
+                await self.reload()
+            except Exception:  # noqa: BLE001  # a bug must not end what listens for the next one
+                _log.exception("configuration_refused", reason="it could not be read")
+
+
+@asynccontextmanager
+async def reloading(reloader: Reloader, heard: asyncio.Event) -> AsyncIterator[None]:
+    """Reload at each SIGHUP, for as long as the context lasts."""
+    task = asyncio.create_task(reloader.run(heard), name="reload")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def ignore_hangups() -> None:
+    """Let SIGHUP do nothing; without this it ends the process."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+@contextmanager
+def hangups() -> Iterator[asyncio.Event]:
+    """An event that SIGHUP sets, for as long as the context lasts; then SIGHUP does nothing.
+
+    The loop's own handler would give the signal back its deadly default before the process has ended.
+    """
+    heard = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(heard.set))
+    try:
+        yield heard
+    finally:
+        ignore_hangups()

@@ -1,0 +1,133 @@
+"""All workers of a server together: what probes, pages and signals have to do with.
+
+The server is ready while at least one worker takes data and none of those that listen takes nothing: the
+kernel deals connections out among those that listen. One that is being started again doesn't listen, so
+machines don't come to it; it is named among the reasons, and the server stays ready without it.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from headrace.config import Config
+from headrace.logs import LogFormat, set_level
+from headrace.starting import StartOptions
+from headrace.workers.figures import WorkerFigures, WorkerMetrics
+from headrace.workers.messages import WorkerTask
+from headrace.workers.plan import Plan
+from headrace.workers.worker import Worker, WorkerState
+from ingest.live import LivePublisher
+from ingest.tls import Certificates
+from storage.live import LiveFeed
+from web.health import Readiness, SinkReport
+
+_ANSWER_S: Final = 2.0
+
+
+class Crew:
+    """The workers of one server."""
+
+    def __init__(self, config: Config, options: StartOptions, plan: Plan, log_format: LogFormat) -> None:
+        self.registry = CollectorRegistry()
+        self.feed = LiveFeed(self._watch)
+        figures, metrics = WorkerFigures(), WorkerMetrics(self.registry)
+        self.registry.register(figures)
+        self._workers = [
+            Worker(
+                WorkerTask(
+                    number=number,
+                    config=config,
+                    plan=plan,
+                    adopt_node=options.adopt_node,
+                    accept_clock=options.accept_clock,
+                    log_format=log_format,
+                    watched=False,
+                ),
+                LivePublisher(self.feed),
+                figures,
+                metrics,
+            )
+            for number in range(plan.workers)
+        ]
+        self._asking: asyncio.Task[None] | None = None
+        self._durable: bool | None = None
+
+    async def start(self) -> None:
+        """Start all of them, and wait until all listen.
+
+        Raises:
+            ConfigError: one says why it can't start.
+            FailedError: one ended without a word.
+        """
+        outcomes = await asyncio.gather(*(worker.start() for worker in self._workers), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+        await self.refresh()
+
+    async def stop(self) -> bool:
+        """Let all end in order; whether all that arrived is durable. The second call only says it again."""
+        if self._durable is None:
+            self._durable = all(await asyncio.gather(*(worker.stop() for worker in self._workers)))
+            for worker in self._workers:
+                await worker.live.stop()
+        return self._durable
+
+    def claimed_twice(self) -> frozenset[str]:
+        """Devices that two connections of one worker have sent for lately, as of the last reports."""
+        heard = [worker.statistics for worker in self._workers if worker.statistics is not None]
+        return frozenset[str]().union(*(statistics.claimed_twice for statistics in heard))
+
+    def take_over(self, config: Config) -> None:
+        """Let all go by another configuration, those too that are started later.
+
+        Raises:
+            CertificateError: certificates can't be used; nothing was changed.
+        """
+        if config.ingest.tls_cert is not None:
+            Certificates(config.ingest)
+        set_level(config.log.stderr_level)
+        for worker in self._workers:
+            worker.change(config)
+
+    def _watch(self, watched: bool) -> None:  # noqa: FBT001  # the feed calls it so
+        for worker in self._workers:
+            worker.watch(watched)
+
+    async def refresh(self) -> None:
+        """Hear how all of them are; those who ask meanwhile get the same answer."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask(), name="asking workers")
+        await asyncio.shield(self._asking)
+
+    async def _ask(self) -> None:
+        await asyncio.gather(*(worker.ask(_ANSWER_S) for worker in self._workers))
+
+    def readiness(self) -> Readiness:
+        """What `/readyz` says, as of the last refresh."""
+        troubles = {worker.number: _troubles(worker) for worker in self._workers}
+        serving = [worker for worker in self._workers if worker.state is WorkerState.SERVING]
+        ready = bool(serving) and not any(troubles[worker.number] for worker in serving)
+        reasons = [f"worker {number}: {reason}" for number, found in troubles.items() for reason in found]
+        return Readiness(ready, reasons, [sink for worker in self._workers for sink in _sinks(worker)])
+
+
+def _troubles(worker: Worker) -> list[str]:
+    """Why machines can't deliver to it at the moment."""
+    if worker.state is not WorkerState.SERVING or worker.statistics is None:
+        return [str(worker.state)]
+    return ["does not answer"] if worker.silent else worker.statistics.troubles
+
+
+def _sinks(worker: Worker) -> Iterator[SinkReport]:
+    """Its sinks, as they were when it was heard last; those of a worker that is gone are, too."""
+    gone = worker.state in (WorkerState.RESTARTING, WorkerState.STARTING)
+    for sink in worker.statistics.sinks if worker.statistics is not None else []:
+        yield SinkReport(
+            f"worker-{worker.number}/{sink.name}",
+            str(worker.state) if gone else str(sink.state),
+            sink.newest - sink.block,
+            sink.trouble or None,
+        )

@@ -1,0 +1,205 @@
+"""Watching over one worker: start it, hear how it is, start it again, let it end in order.
+
+state      it listens          its process ends         the server ends
+STARTING   SERVING             RESTARTING               STOPPED, when it has ended
+SERVING                        RESTARTING               STOPPED, when it has ended
+RESTARTING after a rest: STARTING                       STOPPED
+STOPPED    for good
+
+What it says when it can't start ends the server only at the server's own start.
+"""
+
+import asyncio
+import sys
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+import structlog
+
+from headrace.config import Config
+from headrace.errors import ConfigError, FailedError
+from headrace.workers.figures import WorkerFigures, WorkerMetrics
+from headrace.workers.messages import (
+    Listening,
+    Message,
+    Order,
+    Refused,
+    Report,
+    Seen,
+    WorkerTask,
+    read_message,
+)
+from ingest.live import LiveView
+from ingest.server import ServerStatistics
+
+_FIRST_REST_S: Final = 0.2
+_LONGEST_REST_S: Final = 5.0
+_END_S: Final = 50.0
+"""Commit, sink and journal have their own deadlines within it."""
+
+_UNREAD_BYTES: Final = 65536
+
+_log = structlog.get_logger("headrace")
+
+
+class WorkerState(StrEnum):
+    """What a worker is doing."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    RESTARTING = "restarting"
+    STOPPED = "stopped"
+
+
+class Worker:
+    """One worker's process, for as long as the server lives."""
+
+    def __init__(
+        self, task: WorkerTask, live: LiveView, figures: WorkerFigures, metrics: WorkerMetrics
+    ) -> None:
+        self._task = task
+        self.live = live
+        self._figures = figures
+        self._up = metrics.up.labels(str(task.number))
+        self._restarts = metrics.restarts.labels(str(task.number))
+        self._process: asyncio.subprocess.Process | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._heard = asyncio.Event()
+        self._status: int | None = None
+        self._listened = False
+        self._refused = ""
+        self.number = task.number
+        self.state = WorkerState.STARTING
+        self.silent = False
+        """Whether it did not answer when it was asked last."""
+
+        self.statistics: ServerStatistics | None = None
+        """How it was when it was heard last."""
+
+    async def start(self) -> None:
+        """Begin, and wait until it listens.
+
+        Raises:
+            ConfigError: it says why it can't start.
+            FailedError: it ended without a word.
+        """
+        self._watching = asyncio.create_task(self._watch(), name=f"worker {self.number}")
+        await asyncio.shield(self._first)
+
+    def tell(self, order: Order) -> None:
+        """Give it an order, unless it hears none."""
+        stdin = self._process.stdin if self._process is not None else None
+        if stdin is not None and stdin.transport.get_write_buffer_size() < _UNREAD_BYTES:
+            stdin.write(order.encode() + b"\n")
+
+    def watch(self, watched: bool) -> None:  # noqa: FBT001  # a state, not a switch
+        """Tell it whether somebody looks at the live view, now and when it is started again."""
+        self._task = msgspec.structs.replace(self._task, watched=watched)
+        self.tell(Order.WATCH if watched else Order.UNWATCH)
+
+    def change(self, config: Config) -> None:
+        """Let it go by another configuration, now and when it is started again."""
+        self._task = msgspec.structs.replace(self._task, config=config)
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.write(msgspec.json.encode(config) + b"\n")
+
+    async def ask(self, seconds: float) -> None:
+        """Hear how it is, if it says so in this time."""
+        if self.state is not WorkerState.SERVING:
+            return
+        self._heard.clear()
+        self.tell(Order.REPORT)
+        try:
+            await asyncio.wait_for(self._heard.wait(), seconds)
+        except TimeoutError:
+            self.silent = self.state is WorkerState.SERVING
+
+    async def stop(self) -> bool:
+        """Let it end in order; False if not all that it received is durable. It may be called again."""
+        before, self.state = self.state, WorkerState.STOPPED
+        watching = self._watching
+        if watching is None or watching.done():
+            return True
+        if before is WorkerState.RESTARTING:
+            watching.cancel()
+            return True
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        ended, _ = await asyncio.wait({watching}, timeout=_END_S)
+        if not ended and self._process is not None:
+            self._process.kill()
+            await asyncio.wait({watching})
+        return self._status == 0 or not self._listened
+
+    # Its life.
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        rest = _FIRST_REST_S
+        while True:
+            begun = loop.time()
+            self.state, self.silent, self._refused = WorkerState.STARTING, False, ""
+            self._listened = False
+            self._status = await self._run()
+            self._up.set(0)
+            self._figures.ended(self.number)
+            if not self._first.done():
+                self._first.set_exception(self._why_not())
+            if self.state is WorkerState.STOPPED or self._first.exception() is not None:
+                return
+            self.state = WorkerState.RESTARTING
+            self._restarts.inc()
+            _log.error("worker_ended", worker=self.number, status=self._status, reason=self._refused or None)
+            rest = _FIRST_REST_S if loop.time() - begun > _LONGEST_REST_S else min(2 * rest, _LONGEST_REST_S)
+            await asyncio.sleep(rest)
+            self._task = msgspec.structs.replace(self._task, adopt_node=False, accept_clock=False)
+
+    def _why_not(self) -> Exception:
+        if self._refused:
+            return ConfigError(self._refused)
+        return FailedError(
+            f"worker {self.number} ended with status {self._status} before it listened; the log says why"
+        )
+
+    async def _run(self) -> int:
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "headrace.workers.process",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdin is not None  # noqa: S101  # both are pipes
+        assert process.stdout is not None  # noqa: S101
+        process.stdin.write(msgspec.json.encode(self._task) + b"\n")
+        if self.state is WorkerState.STOPPED:  # the server ended while it was being started
+            process.stdin.close()
+        while (message := await read_message(process.stdout)) is not None:
+            self._hear(message)
+        return await process.wait()
+
+    def _hear(self, message: Message) -> None:
+        match message:
+            case Listening():
+                self._serves()
+            case Refused(reason=reason):
+                self._refused = reason
+            case Report():
+                self.statistics, self.silent = message.statistics, False
+                self._figures.reported(self.number, message.figures)
+                self._heard.set()
+            case Seen(blocks=blocks):
+                self.live.committed(seen.block() for seen in blocks)
+
+    def _serves(self) -> None:
+        self._up.set(1)
+        self._listened = True
+        if self.state is WorkerState.STARTING:
+            self.state = WorkerState.SERVING
+        if not self._first.done():
+            self._first.set_result(None)
+        else:
+            _log.info("worker_goes_on", worker=self.number)
+        self.tell(Order.WATCH if self._task.watched else Order.UNWATCH)

@@ -1,0 +1,160 @@
+"""Who is let in: whether the address may connect, and whether there is a place for it.
+
+Places are counted from the moment a connection is accepted, before anything is spent on it, until its
+transport is gone: in all, for each address and, where one is proved, for each identity. Whoever holds a /64
+of IPv6 has more addresses than anybody could count, so that much is one address here.
+
+    not_allowed          the address is in none of the networks of `allow`
+    too_many             `max_connections`, or as many as there are file descriptors for
+    too_many_of_address  `max_connections_per_address`
+
+Each costs a dictionary's look-up, however many connections there are.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, Protocol, TypeVar
+
+import structlog
+
+from ingest.descriptors import room_for
+from ingest.metrics import IngestMetrics
+from ingest.settings import IngestSettings
+from ingest.sparing import SparingLog
+
+_PREFIX_BYTES: Final = 8
+"""Of an IPv6 address: what a site gets at least."""
+
+_Key = TypeVar("_Key", bytes, str)
+
+_log = structlog.get_logger("ingest")
+
+
+class Visitor(Hashable, Protocol):
+    """What is known of a connection at the door."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        ...
+
+    @property
+    def identity(self) -> str | None:
+        """Who it proved to be."""
+        ...
+
+
+class Admission:
+    """The places of a server."""
+
+    def __init__(self, settings: IngestSettings, *, metrics: IngestMetrics, now: Callable[[], float]) -> None:
+        """`now` is in seconds, on any clock that runs evenly."""
+        self._metrics = metrics
+        self._refusals = SparingLog("connection_refused", now)
+        self._within: dict[Visitor, bytes] = {}
+        self._named: dict[Visitor, str] = {}
+        self._of_address: Counter[bytes] = Counter()
+        self._of_identity: Counter[str] = Counter()
+        self.change(settings)
+
+    def change(self, settings: IngestSettings) -> None:
+        """Go by these limits from now on; who is within stays counted."""
+        self._settings = settings
+        self._allow: list[IPv4Network | IPv6Network] = [ip_network(network) for network in settings.allow]
+        self.most = room_for(settings.max_connections)
+        if self.most < settings.max_connections:
+            _log.warning(
+                "fewer_connections_than_configured",
+                max_connections=settings.max_connections,
+                possible=self.most,
+                reason="the limit of file descriptors (LimitNOFILE, ulimit -n)",
+            )
+
+    @property
+    def taken(self) -> int:
+        """Places that are taken, those of handshakes included."""
+        return len(self._within)
+
+    def enter(self, visitor: Visitor) -> bool:
+        """Take a place; False, counted and in the log, where there is none for this one."""
+        host = visitor.address[0]
+        key = _key(host)
+        why = self._refusal(host, key)
+        if why is not None:
+            self.refused(why, visitor)
+            return False
+        self._within[visitor] = key
+        self._of_address[key] += 1
+        return True
+
+    def identify(self, visitor: Visitor) -> bool:
+        """Count one who is within under its identity; False where that has as many as it may have."""
+        name = visitor.identity
+        if name is None or visitor not in self._within:
+            return True
+        most = self._settings.max_connections_per_identity
+        if most is not None and self._of_identity[name] >= most:
+            return False
+        self._named[visitor] = name
+        self._of_identity[name] += 1
+        return True
+
+    def leave(self, visitor: Visitor) -> None:
+        """Give the place back; doing it twice is doing it once."""
+        key = self._within.pop(visitor, None)
+        if key is not None:
+            _one_less(self._of_address, key)
+        name = self._named.pop(visitor, None)
+        if name is not None:
+            _one_less(self._of_identity, name)
+
+    def allows(self, host: str) -> bool:
+        """Whether this address may connect at all."""
+        if not self._allow:
+            return True
+        parsed = _parsed(host)
+        return parsed is not None and any(parsed in network for network in self._allow)
+
+    def refused(self, why: str, visitor: Visitor) -> None:
+        """Count one who was not let in, and say so, though not for each of a flood."""
+        self._metrics.refused.labels(why).inc()
+        self._refusals.note(why, reason=why, peer=visitor.address[0])
+
+    def flush(self) -> None:
+        """Say what of that was only counted; to be called about once a second."""
+        self._refusals.flush()
+
+    def _refusal(self, host: str, key: bytes) -> str | None:
+        if not self.allows(host):
+            return "not_allowed"
+        if len(self._within) >= self.most:
+            return "too_many"
+        most = self._settings.max_connections_per_address
+        if most is not None and self._of_address[key] >= most:
+            return "too_many_of_address"
+        return None
+
+
+def _parsed(host: str) -> IPv4Address | IPv6Address | None:
+    """The address however it is written: IPv4 also on an IPv6 socket, link-local also with its interface."""
+    try:
+        parsed = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
+
+
+def _key(host: str) -> bytes:
+    """What is counted as one address; IPv4 is as it is written, being the most."""
+    parsed = _parsed(host) if ":" in host else None
+    if isinstance(parsed, IPv6Address):
+        return parsed.packed[:_PREFIX_BYTES]
+    return (host if parsed is None else str(parsed)).encode()
+
+
+def _one_less(counts: Counter[_Key], key: _Key) -> None:
+    """Count down, and forget what is at 0: there may be any number of addresses in a year."""
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]

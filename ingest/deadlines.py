@@ -1,0 +1,34 @@
+"""By when a machine has to have sent something; time in which we did not read from it doesn't count.
+
+    idle_timeout  not a byte came for `idle_timeout_s`
+    no_record     no whole record came within `first_record_timeout_s` of the connection
+    slow_record   a later record was begun and is not whole after `record_timeout_s`
+
+So neither silence nor a byte a second holds a connection that delivers nothing. Machines that send a line
+break behind each record have begun nothing with it.
+"""
+
+from ingest.connection import IDLE_TIMEOUT, NO_RECORD, SLOW_RECORD, Connection
+from ingest.settings import IngestSettings
+
+
+class Deadlines:
+    """All of them at one moment, on the loop's clock."""
+
+    __slots__ = ("_first", "_idle", "_record")
+
+    def __init__(self, settings: IngestSettings, now: float) -> None:
+        self._idle = now - settings.idle_timeout_s
+        self._first = now - settings.first_record_timeout_s
+        self._record = now - settings.record_timeout_s
+
+    def missed(self, connection: Connection) -> str | None:
+        """Why this connection has to end, if it has to."""
+        if connection.held:
+            return None
+        if not connection.delivered:
+            if connection.begun < self._first:
+                return NO_RECORD
+        elif connection.begun < self._record and connection.unfinished:
+            return SLOW_RECORD
+        return IDLE_TIMEOUT if connection.heard < self._idle else None

@@ -1,0 +1,259 @@
+"""TLS between a socket and a connection: bytes of the network in, bytes of the machine out.
+
+To the socket's transport this is the protocol, to the connection it is the transport. uvloop has the same in
+itself, and it was left: it can't keep a connection half open, so after the client's end of stream the last
+acknowledgement could not be sent; it keeps a buffer of up to 256 KiB for each connection; and it tells the
+loop's exception handler, or the log, of what strangers do (measured in docs/architecture.md).
+
+    SHAKING --handshake done--> OPEN --close()--> CLOSING --> LOST
+       |                         |  close_notify: the end of the stream; still OPEN for what we say
+       |                         +--anything else that ends it: the stream broke ----------> LOST
+       +--failed or too late--> FAILED -----------------------------------------------------> LOST
+
+What came and may not be read on (`pause_reading`) stays encrypted: at most one read of the socket.
+"""
+
+import asyncio
+import socket
+import ssl
+from contextlib import suppress
+from enum import Enum
+from typing import Any, Final, cast
+
+from ingest.errors import HandshakeError
+from ingest.tls import identity_of
+
+_SLICE: Final = 16_384
+"""Bytes decrypted in one go, the most that TLS puts into one of its records: so the buffers stay small."""
+
+_MOST_UNSENT: Final = 65_536
+"""What TLS may want to say to a client that doesn't listen, before it is cut off; we say much less."""
+
+_NOBODY: Final = asyncio.Protocol()
+
+
+class Phase(Enum):
+    """Where a connection is in its life."""
+
+    SHAKING = "shaking"
+    OPEN = "open"
+    CLOSING = "closing"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+class Encrypted(asyncio.Transport, asyncio.Protocol):
+    """One connection's TLS, on the server's side."""
+
+    __slots__ = (
+        "_ended",
+        "_held",
+        "_identity",
+        "_incoming",
+        "_outgoing",
+        "_paused",
+        "_protocol",
+        "_raw",
+        "_tls",
+        "phase",
+        "settled",
+    )
+
+    def __init__(self, protocol: asyncio.Protocol, context: ssl.SSLContext) -> None:
+        """`protocol` learns of the connection when the handshake is done, and never if it fails."""
+        super().__init__()
+        self._protocol = protocol
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._identity: str | None = None
+        self._held = True  # until the turn of the loop is over in which somebody may want to pause reading
+        self._paused = self._ended = False
+        self.phase = Phase.SHAKING
+        self.settled: asyncio.Future[HandshakeError | None] = asyncio.get_running_loop().create_future()
+        """What became of the handshake."""
+
+    # What the socket's transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client speaks first."""
+        self._raw = cast("asyncio.Transport", transport)
+        self._raw.set_write_buffer_limits(high=0)
+
+    def data_received(self, data: bytes) -> None:
+        """Go on with the handshake or with decrypting, and hand on what it says."""
+        view, plain = memoryview(data), list[bytes]()
+        try:
+            for start in range(0, len(data) or 1, _SLICE):
+                if not self._ended:
+                    self._incoming.write(view[start : start + _SLICE])
+                    self._advance(plain)
+        except ssl.SSLError as error:
+            self._fail(error.reason or "not TLS")
+        except HandshakeError as error:
+            self._fail(str(error))
+        self._flush()
+        self._deliver(plain)
+
+    def eof_received(self) -> bool:
+        """The end of the socket is an end of the stream only if TLS has said so before."""
+        self._read_on()
+        if self.phase is Phase.SHAKING:
+            self._fail("closed by the client")
+        return self._ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        protocol, self._protocol = self._protocol, _NOBODY  # which holds us
+        phase, self.phase = self.phase, Phase.LOST
+        if phase in {Phase.OPEN, Phase.CLOSING}:
+            protocol.connection_lost(exc)
+        self._settle(HandshakeError("tls_failed", "reset by the client"))
+
+    def pause_writing(self) -> None:
+        """The socket takes no more for now."""
+        if self.phase is Phase.OPEN:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        if self.phase is Phase.OPEN:
+            self._protocol.resume_writing()
+
+    # What comes of the bytes.
+
+    def _advance(self, plain: list[bytes]) -> None:
+        with suppress(ssl.SSLWantReadError):
+            if self.phase is Phase.SHAKING:
+                self._tls.do_handshake()
+                self._open()
+            elif self.phase is Phase.OPEN and not self._paused and not self._held:
+                self._decrypt(plain)
+
+    def _open(self) -> None:
+        certificate = self._certificate()
+        self._identity = identity_of(certificate) if certificate else None
+        self.phase = Phase.OPEN
+        self._flush()
+        self._protocol.connection_made(self)
+        self.settled.get_loop().call_soon(self._read_on)
+        self._settle(None)
+
+    def _certificate(self) -> dict[str, Any] | None:
+        try:
+            return self._tls.getpeercert()
+        except ValueError as error:
+            raise HandshakeError("tls_failed", "a certificate that can't be read") from error
+
+    def _decrypt(self, plain: list[bytes]) -> None:
+        while not self._ended and (self._incoming.pending or self._tls.pending()):
+            data = self._tls.read(_SLICE)
+            self._ended = not data
+            plain.append(data)
+
+    def _deliver(self, plain: list[bytes]) -> None:
+        data = plain[0] if len(plain) == 1 else b"".join(plain)
+        if data:
+            self._protocol.data_received(data)
+        if plain and not plain[-1] and not self._protocol.eof_received():
+            self.close()
+
+    def _read_on(self) -> None:
+        """Decrypt what is here already."""
+        self._held = False
+        if self.phase is Phase.OPEN and not self._ended:
+            self.data_received(b"")
+
+    def _fail(self, reason: str) -> None:
+        """End what can't go on: a handshake by telling the client, a stream by cutting it off."""
+        if self.phase is Phase.SHAKING:
+            self.phase = Phase.FAILED
+            self._flush()
+            self._raw.close()
+            self._settle(HandshakeError("tls_failed", reason))
+        else:
+            self.abort()
+
+    def _settle(self, failure: HandshakeError | None) -> None:
+        if not self.settled.done():
+            self.settled.set_result(failure)
+
+    def _flush(self) -> None:
+        if self._outgoing.pending and self.phase is not Phase.LOST:
+            self._raw.write(self._outgoing.read())
+            if self._raw.get_write_buffer_size() > _MOST_UNSENT:
+                self.abort()
+
+    # What the connection calls.
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """`identity`: who the client proved to be; else what the socket's transport knows."""
+        return self._identity if name == "identity" else self._raw.get_extra_info(name, default)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Deliver to this one from now on."""
+        self._protocol = cast("asyncio.Protocol", protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Who is delivered to."""
+        return self._protocol
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Of the socket's transport."""
+        self._raw.set_write_buffer_limits(high, low)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send."""
+        if self.phase is Phase.OPEN:
+            self._tls.write(data)
+            self._flush()
+
+    def is_closing(self) -> bool:
+        """Whether nothing is read or written any more."""
+        return self.phase is not Phase.OPEN or self._raw.is_closing()
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        self._paused = True
+        self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self._paused = False
+        self._raw.resume_reading()
+        self.settled.get_loop().call_soon(self._read_on)
+
+    def close(self) -> None:
+        """Say that it is over, and close when that has left."""
+        if self.phase is Phase.OPEN:
+            with suppress(ssl.SSLError):  # the client has not said so yet, and is not waited for
+                self._tls.unwrap()
+            self._flush()
+            self.phase = Phase.CLOSING
+            self._raw.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._raw.abort()
+
+
+async def shake_hands(
+    sock: socket.socket, protocol: asyncio.Protocol, context: ssl.SSLContext, timeout_s: float
+) -> None:
+    """Take an accepted socket in; `protocol` has its connection when this returns.
+
+    Raises:
+        HandshakeError: it has none, and the socket is closed or about to be.
+        OSError: the client was gone before.
+    """
+    encrypted = Encrypted(protocol, context)
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: encrypted, sock)
+    try:
+        async with asyncio.timeout(timeout_s):
+            failure = await encrypted.settled
+    except TimeoutError:
+        failure = HandshakeError("tls_timeout", "not done in time")
+    finally:
+        if encrypted.phase is Phase.SHAKING:  # too late, or the server ends
+            encrypted.abort()
+    if failure is not None and encrypted.phase is not Phase.OPEN:
+        raise failure

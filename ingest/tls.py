@@ -1,0 +1,163 @@
+"""The certificates of the listeners, and who the owner of a certificate is.
+
+New connections are met with what was loaded last; those that are there keep what they began with, so
+certificates can be renewed while machines send. What can't be used is refused as a whole, and the old ones
+stay.
+
+TLS 1.2 and 1.3, the library's ciphers. No renegotiation, which costs the server more than the client; no
+compression; in TLS 1.3 no tickets: a machine that connects once a day has no use for them.
+"""
+
+import ssl
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, cast
+
+import structlog
+
+from ingest.errors import CertificateError, HandshakeError
+from ingest.settings import IngestSettings
+
+MAX_IDENTITY: Final = 255
+"""Characters."""
+
+_TELL_EVERY_S: Final = 60.0
+
+_log = structlog.get_logger("ingest")
+
+
+class Certificates:
+    """What the listeners prove themselves with, and whom they ask for a proof."""
+
+    def __init__(self, settings: IngestSettings) -> None:
+        """Load what `tls_cert`, `tls_key` and `tls_client_ca` name.
+
+        Raises:
+            CertificateError: one of them can't be used.
+        """
+        self._settings = settings
+        self._context, self._until = _load(settings)
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """For the next connection."""
+        return self._context
+
+    @property
+    def until(self) -> datetime:
+        """When the first of the server's own certificates ends, UTC."""
+        return self._until
+
+    def renew(self, settings: IngestSettings | None = None) -> None:
+        """Load the files anew, or those of other settings.
+
+        Raises:
+            CertificateError: one of them can't be used; everything stays as it was.
+        """
+        settings = settings or self._settings
+        self._context, self._until = _load(settings)
+        self._settings = settings
+
+
+class Failures:
+    """Handshakes that failed, in the log: the first, then one line a minute for all since."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        """`now` gives seconds that never run backwards."""
+        self._now = now
+        self._count = 0
+        self._again = 0.0
+
+    def add(self, peer: str, reason: str) -> None:
+        """One more; `peer` and `reason` are told of the last one."""
+        self._count += 1
+        if self._now() >= self._again:
+            _log.warning("handshakes_failed", count=self._count, peer=peer, reason=reason)
+            self._count, self._again = 0, self._now() + _TELL_EVERY_S
+
+
+def identity_of(certificate: dict[str, Any]) -> str:
+    """Who a certificate (as `ssl` shows it) is for: its first DNS name, else its first URI, else its CN.
+
+    Raises:
+        HandshakeError: it names nobody, or somebody who can't be shown.
+    """
+    identity = next(_names(certificate), "")
+    if not 0 < len(identity) <= MAX_IDENTITY or not identity.isprintable():
+        raise HandshakeError("tls_failed", "the certificate has no name that can be used")
+    return identity
+
+
+def _names(certificate: dict[str, Any]) -> Iterator[str]:
+    alternatives = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
+    for wanted in ("DNS", "URI"):
+        yield from (name for kind, name in alternatives if kind == wanted)
+    subject = cast("tuple[tuple[tuple[str, str], ...], ...]", certificate.get("subject", ()))
+    yield from (value for part in subject for kind, value in part if kind == "commonName")
+
+
+def _load(settings: IngestSettings) -> tuple[ssl.SSLContext, datetime]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.num_tickets = 0
+    until = _load_own(context, Path(settings.tls_cert or ""), Path(settings.tls_key or ""))
+    if settings.tls_client_ca is not None:
+        _load_authority(context, Path(settings.tls_client_ca))
+    return context, until
+
+
+def _load_own(context: ssl.SSLContext, cert: Path, key: Path) -> datetime:
+    until = _check_dates("tls_cert", cert, every=True)
+    _read("tls_key", key)
+    try:
+        context.load_cert_chain(cert, key, password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        raise CertificateError(
+            f"[ingest] tls_key: {key} is no key without a password that fits the certificate {cert}"
+        ) from error
+    return until
+
+
+def _load_authority(context: ssl.SSLContext, path: Path) -> None:
+    _check_dates("tls_client_ca", path, every=False)  # an old authority may end beside the new one
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise CertificateError(f"[ingest] tls_client_ca: {path}: {error.reason}") from error
+
+
+def _check_dates(key: str, path: Path, *, every: bool) -> datetime:
+    """When the first of a file's certificates ends, of those that are valid now.
+
+    Raises:
+        CertificateError: there is none, or where `every` one has to be valid, one is not.
+    """
+    from cryptography import x509  # noqa: PLC0415  # 14 MB that a server without TLS does without
+
+    try:
+        found = x509.load_pem_x509_certificates(_read(key, path))
+    except ValueError as error:
+        raise CertificateError(f"[ingest] {key}: {path} holds no certificate in PEM format") from error
+    now = datetime.now(UTC)
+    dates = [(each.not_valid_before_utc, each.not_valid_after_utc) for each in found]
+    valid = [last for first, last in dates if first <= now <= last]
+    if not valid or (every and len(valid) < len(found)):
+        first, last = next((first, last) for first, last in dates if last not in valid)
+        raise CertificateError(
+            f"[ingest] {key}: {path} is valid from {first:%Y-%m-%d} to {last:%Y-%m-%d}, not today"
+        )
+    return min(valid)
+
+
+def _read(key: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CertificateError(f"[ingest] {key}: {path}: {error.strerror}") from error
+
+
+def _no_password() -> str:
+    raise ValueError("a password can't be asked for")

@@ -1,0 +1,88 @@
+"""Who sent what: the pairs of connection and device that occur in a block, and those that may not.
+
+A pair is one number, so what is asked of the rows is asked once for each pair that occurs: a block has
+tens of thousands of rows and, as a rule, as many pairs as machines that are heard in a tick.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parser.block import Block
+from parser.columns import Columns, Reject
+from parser.suspects import Spans
+from parser.verdicts import Reason, Refused
+
+_TABLE: Final = 1 << 20
+"""Up to so many possible pairs a table of all of them is faster than sorting the rows."""
+
+
+class Pairs(NamedTuple):
+    """Connection and device of each row."""
+
+    connections: list[int]
+    """Those of the block, ascending."""
+
+    devices: list[str]
+    """Those of the columns."""
+
+    of_rows: NDArray[np.int64]
+    """Shape (n,): the place of the connection times the number of devices, plus that of the device."""
+
+    @classmethod
+    def of(cls, block: Block, columns: Columns) -> "Pairs":
+        """The pairs of a block's rows."""
+        connections, places = np.unique(block.chunks["connection"], return_inverse=True)
+        ends = np.cumsum(block.chunks["records"], dtype=np.int64)
+        of_rows = places[np.searchsorted(ends, columns.index, side="right")].astype(np.int64)
+        pairs = of_rows * len(columns.devices) + columns.codes
+        return cls(connections.tolist(), columns.devices, pairs)
+
+    @property
+    def occurring(self) -> list[int]:
+        """Each pair that has a row, ascending."""
+        size = len(self.connections) * len(self.devices)
+        if size > _TABLE:
+            found: list[int] = np.unique(self.of_rows).tolist()
+        else:
+            seen = np.zeros(size, np.bool_)
+            seen[self.of_rows] = True
+            found = np.flatnonzero(seen).tolist()
+        return found
+
+    def named(self, pair: int) -> tuple[int, str]:
+        """Connection and device of a pair."""
+        connection, device = divmod(pair, len(self.devices))
+        return self.connections[connection], self.devices[device]
+
+
+def bind(block: Block, columns: Columns) -> Columns:
+    """The columns without the rows of devices that their connections may not send for: these are rejects."""
+    if block.allowed is None:
+        return columns
+    pairs = Pairs.of(block, columns)
+    wrong = [pair for pair in pairs.occurring if not _may(block, *pairs.named(pair))]
+    if not wrong:
+        return columns
+    rows = np.flatnonzero(np.isin(pairs.of_rows, wrong))
+    return columns.refuse(rows, _rejects(block, columns, rows))
+
+
+def _may(block: Block, connection: int, device: str) -> bool:
+    return block.allowed is None or device in block.allowed.get(connection, ())
+
+
+def _rejects(block: Block, columns: Columns, rows: NDArray[np.intp]) -> list[Reject]:
+    spans = Spans.of(block.payload, block.rules)
+    places, codes = columns.index[rows], columns.codes[rows].tolist()
+    bounds = zip(spans.starts[places].tolist(), spans.ends[places].tolist(), strict=True)
+    return [
+        Reject(
+            place,
+            start,
+            block.payload[start:end],
+            Refused(Reason.WRONG_IDENTITY, "device_id", columns.devices[code]),
+        )
+        for place, code, (start, end) in zip(places.tolist(), codes, bounds, strict=True)
+    ]

@@ -1,0 +1,41 @@
+"""`python -m tests.faults`: every fault in its long form, and one table of what was sent, stored and lost.
+
+It is pytest on this folder: a scenario is a fault test, its size is short in the suite and long here. It
+stops by itself, says at the start how long that takes, and whatever ends it leaves the table so far.
+Exit status: pytest's.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+import pytest
+
+_OF_THE_ORACLE: Final = "test_oracle.py"
+"""Breaks tables on purpose to see whether the oracle notices."""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--only", default="", help="Only tests with this in their names, as pytest's -k takes it.")
+@click.option("--soak-seconds", type=click.FloatRange(1), default=7200.0, help="How long the soak lasts.")
+@click.option("--short", is_flag=True, help="The sizes of the suite instead of the long ones.")
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data/endurance"),
+    help="Where endurance.md and endurance.json are written.",
+)
+def main(*, only: str, soak_seconds: float, short: bool, table: Path) -> None:
+    """Break everything at length, and count what is left."""
+    here = Path(__file__).parent
+    made_by = shlex.join(["python", "-m", "tests.faults", *sys.argv[1:]])
+    options = [str(here), f"--ignore={here / _OF_THE_ORACLE}", f"--table={table}", f"--made-by={made_by}"]
+    options += ["-k", only] if only else []
+    options += [] if short else ["--long", f"--soak-seconds={soak_seconds}"]
+    sys.exit(pytest.main(options))
+
+
+if __name__ == "__main__":
+    main()

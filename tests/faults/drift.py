@@ -1,0 +1,63 @@
+"""Whether a figure that was sampled for hours stays where it is."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIB = 1 << 20
+
+
+class Bound(NamedTuple):
+    """How much a figure may grow in the second half of a run."""
+
+    share: float
+    """Of its median there."""
+
+    least: float
+    """This much is never too much."""
+
+
+BOUNDS = {
+    "server memory": Bound(0.05, 8 * MIB),
+    "sink memory": Bound(0.05, 8 * MIB),
+    "server descriptors": Bound(0.0, 2),
+    "sink descriptors": Bound(0.0, 2),
+    "journal": Bound(0.1, 64 * MIB),
+    "log of the tables": Bound(0.1, 16 * MIB),
+    "lag in blocks": Bound(0.5, 50),
+}
+"""By what is sampled. The journal goes up and down by whole segments of 64 MiB."""
+
+
+class Drift(NamedTuple):
+    """How a figure moved in the second half of a run."""
+
+    growth: float
+    allowed: float
+
+    @property
+    def flat(self) -> bool:
+        """Whether it stayed."""
+        return self.growth <= self.allowed
+
+
+def drift(seconds: Sequence[float], values: Sequence[float], bound: Bound) -> Drift:
+    """The slope of the second half (Theil and Sen: the median over all pairs) times its length.
+
+    Raises:
+        ValueError: fewer than four samples.
+    """
+    if len(values) < 4:
+        raise ValueError(f"too few samples: {len(values)}")
+    half = len(values) // 2
+    times, figures = np.array(seconds[half:], float), np.array(values[half:], float)
+    allowed = max(bound.share * float(np.median(figures)), bound.least)
+    return Drift(float(_slope(times, figures) * (times[-1] - times[0])), allowed)
+
+
+def _slope(times: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+    """Median slope of all pairs; as an outlier is in few of them, it doesn't move the median."""
+    first, second = np.triu_indices(len(times), k=1)
+    return float(np.median((values[second] - values[first]) / (times[second] - times[first])))

@@ -1,0 +1,148 @@
+"""What the fault tests count on their way, one row for each test, and the table of them.
+
+The sender, the server and the oracles note what they see anyway, in the figures of the test that runs; tests
+run one after the other. So the table of a long run is made of the very numbers that the tests judge:
+
+- sent, acknowledged: records of `Sender` and `deliver`; one that was sent again counts again.
+- stored: rows of these machines, when the oracle last counted them.
+- lost: acknowledged numbers without a row; where only counts are known, acknowledged beyond what the books
+  account for.
+- twice: rows of a number beyond the times it was sent.
+- ready, drained: the longest that a server took from its start until it took data, and from when it was asked
+  for that until the tables had everything.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What one test came to."""
+
+    fault: str
+    """The test's name, in words."""
+
+    verdict: str
+    """`passed`, or the beginning of what was wrong."""
+
+    sent: int
+    acknowledged: int
+    stored: int
+    lost: int
+    twice: int
+    ready_s: float | None
+    drained_s: float | None
+    seconds: float
+    """How long the test took."""
+
+    note: str = ""
+    """What it measured beside that."""
+
+
+class Figures:
+    """What was counted so far in one test."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.acknowledged = 0
+        self.ready_s: float | None = None
+        self.drained_s: float | None = None
+        self.notes: list[str] = []
+        self.rows: dict[tuple[str, str], int] = {}
+        """Rows of a machine, by the tables they are in and its name."""
+
+        self.accounted: dict[str, int] = {}
+        """Records that the books know of, by the tables."""
+
+        self._senders: dict[str, tuple[int, int, int, int]] = {}
+
+    def deliver(self, sent: int, acknowledged: int) -> None:
+        """Some records were sent at once."""
+        self.sent += sent
+        self.acknowledged += acknowledged
+
+    def judge(self, device: str, *, sent: int, acknowledged: int, missing: int, excess: int) -> None:
+        """What a machine sent was held against its rows; only the last time counts."""
+        self._senders[device] = (sent, acknowledged, missing, excess)
+
+    def started(self, seconds: float) -> None:
+        """A server takes data again."""
+        self.ready_s = max(seconds, self.ready_s or 0.0)
+
+    def drained(self, seconds: float) -> None:
+        """The tables have everything."""
+        self.drained_s = max(seconds, self.drained_s or 0.0)
+
+    def row(self, fault: str, verdict: str, seconds: float) -> Row:
+        """The sum of it."""
+        judged = [(0, 0, 0, 0), *self._senders.values()]
+        sent, acknowledged, missing, excess = map(sum, zip(*judged, strict=True))
+        acknowledged += self.acknowledged
+        uncounted = acknowledged - sum(self.accounted.values()) if self.accounted else 0
+        return Row(
+            fault,
+            verdict,
+            self.sent + sent,
+            acknowledged,
+            sum(self.rows.values()),
+            max(missing, uncounted, 0),
+            excess,
+            self.ready_s,
+            self.drained_s,
+            seconds,
+            "; ".join(self.notes),
+        )
+
+
+class _Current:
+    figures = Figures()
+
+
+def begin() -> Figures:
+    """The figures of a test that begins."""
+    _Current.figures = Figures()
+    return _Current.figures
+
+
+def current() -> Figures:
+    """The figures of the test that runs."""
+    return _Current.figures
+
+
+_HEADINGS: Final = "| fault | sent | acknowledged | stored | lost | twice | ready | drained | verdict |"
+
+
+def markdown(rows: Sequence[Row], head: str) -> str:
+    """The table, beneath a line that says where and when it was made."""
+    lines = [head, "", _HEADINGS, "|---|--:|--:|--:|--:|--:|--:|--:|---|", *map(_line, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Row) -> str:
+    counts = (row.sent, row.acknowledged, row.stored, row.lost, row.twice)
+    shown = [f"{count:,}".replace(",", " ") for count in counts] if row.sent else ["" for _ in counts]
+    times = ["" if seconds is None else f"{seconds:.1f} s" for seconds in (row.ready_s, row.drained_s)]
+    said = row.verdict if not row.note else f"{row.verdict}: {row.note}"
+    return f"| {' | '.join([row.fault, *shown, *times, said.replace('|', '/')])} |"
+
+
+class Table:
+    """The rows so far, in a folder; written anew with each, so that whatever ends a run leaves them."""
+
+    def __init__(self, folder: Path, head: str) -> None:
+        """`head` says what machine it is, and when and by what command it was made."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.rows: list[Row] = []
+        self._head = head
+
+    def add(self, row: Row) -> None:
+        """One more."""
+        self.rows.append(row)
+        (self.folder / "endurance.json").write_bytes(
+            msgspec.json.format(msgspec.json.encode({"head": self._head, "rows": self.rows}))
+        )
+        (self.folder / "endurance.md").write_text(markdown(self.rows, self._head))

@@ -1,0 +1,142 @@
+"""Strangers at the socket: they get a place, a deadline and a share, and the machines notice nothing.
+
+A machine sends all the time in each of these tests; what it was acknowledged is stored, once.
+"""
+
+import resource
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.faults import processes
+from tests.faults.conftest import MakeServer
+from tests.faults.harness import MIB, Server
+from tests.faults.oracle import check_all, check_books, check_fresh, reading, stored_numbers
+from tests.faults.sender import Sender, record
+from tests.faults.strangers import Dribble, crowd, wait_closed
+from tests.faults.waiting import wait_until
+
+pytestmark = pytest.mark.fault
+
+_IDLE_BYTES = 8 * 1024
+"""What an idle connection may cost the server."""
+
+_NOISE_BYTES = 16 * MIB
+"""By how much the memory of a server with some load goes up and down anyway."""
+
+
+@contextmanager
+def _steady(server: Server) -> Iterator[Sender]:
+    """A machine that sends 2 000 records a second meanwhile; in the end everything has to be right."""
+    sender = Sender("steady", server.ack_port, per_second=2_000)
+    sender.start()
+    sender.wait_for_more(2_000)
+    yield sender
+    sender.wait_for_more(1_000)
+    check_fresh(server.ack_port, "fresh")
+    sender.stop()
+    server.wait_drained()
+    check_all(server.tables, [sender])
+    assert "Traceback" not in server.log.read_text()
+
+
+def _whys(server: Server) -> Counter[str]:
+    """How the connections ended."""
+    with reading(server.tables) as tables:
+        return Counter(str(why) for (why,) in tables.execute("SELECT why FROM connections"))
+
+
+def test_a_crowd_that_says_nothing_costs_little(make_server: MakeServer, *, long_form: bool) -> None:
+    """1 000 connections, in the long form 10 000: small ones; one more is refused, until they are gone."""
+    count = 10_000 if long_form else 1_000
+    server = make_server({"ingest": {"max_connections": count + 2}})
+    server.start()
+    with _steady(server) as sender:
+        before = processes.resident_bytes(server.pid)
+        with crowd(server.port, count):
+            wait_until(lambda: server.metric("headrace_connections_open") == count + 1, "all are in", 60)
+            sender.wait_for_more(1_000)
+            grown = processes.resident_bytes(server.pid) - before
+            assert grown < count * _IDLE_BYTES + _NOISE_BYTES, f"{grown / count / 1024:.1f} KiB each"
+            with crowd(server.port, 50) as more:
+                wait_closed(more[1:], "those for whom there is no place")
+            assert server.metric('headrace_connections_refused_total{why="too_many"}') == 49
+        wait_until(lambda: server.metric("headrace_connections_open") == 1, "all are gone")
+    refusals = [line for line in server.said() if line["event"] == "connection_refused"]
+    assert 1 <= len(refusals) <= 7, "a flood of refusals is few lines"
+
+
+def test_a_server_out_of_descriptors_recovers_by_itself(server: Server, *, long_form: bool) -> None:
+    """Its limit is lowered under it; in the long form five times, each after it has said that it goes on."""
+    server.start()
+    hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)[1]
+    with _steady(server) as sender:
+        for turn in range(5 if long_form else 1):
+            if turn:
+                _wait_said(server, "listener_goes_on", turn)
+            left = processes.descriptors(server.pid) + 10
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (left, hard))
+            with crowd(server.port, 50):
+                _wait_said(server, "listener_rests", turn + 1)
+                sender.wait_for_more(2_000)
+            check_fresh(server.ack_port, f"again{turn}")
+    assert server.ready().ready
+
+
+def _wait_said(server: Server, event: str, times: int) -> None:
+    wait_until(lambda: sum(line["event"] == event for line in server.said()) == times, event)
+
+
+def test_slow_clients_are_closed_at_their_deadlines(make_server: MakeServer, *, long_form: bool) -> None:
+    """Silent, a byte now and then, a record that is never finished, silent after one: each by its reason."""
+    count = 250 if long_form else 20
+    deadlines = {"first_record_timeout_s": 2.0, "record_timeout_s": 2.0, "idle_timeout_s": 4.0}
+    server = make_server({"ingest": deadlines})
+    server.start()
+    whole = record("slow", 1)
+    with _steady(server), crowd(server.port, 4 * count) as all_of_them:
+        silent, slow, unfinished, tired = (all_of_them[kind::4] for kind in range(4))
+        for sock in unfinished + tired:
+            sock.sendall(whole)
+        with Dribble(slow + unfinished):
+            wait_closed(all_of_them, "slow clients")
+        assert silent
+    whys = _whys(server)
+    assert whys["no_record"] == 2 * count
+    assert whys["slow_record"] == count
+    assert whys["idle_timeout"] >= count, "all of them; the machine too, if it was held up for so long"
+    assert sum(stored_numbers(server.tables, "slow").values()) == 2 * count
+    with reading(server.tables) as tables:
+        reasons = dict(tables.execute("SELECT reason, count(*) FROM rejected_records GROUP BY reason"))
+    assert reasons == {"truncated": 2 * count}
+
+
+def test_peers_that_half_close_and_take_nothing_are_gone_in_bounded_time(server: Server) -> None:
+    """Also those that never read what they asked for; all that they sent is stored."""
+    server.start()
+    with _steady(server), crowd(server.ack_port, 20) as peers:
+        for number, sock in enumerate(peers):
+            sock.sendall(record("half", number))
+            sock.shutdown(socket.SHUT_WR)
+        wait_until(lambda: server.metric("headrace_connections_open") == 1, "they are gone", 30)
+    assert stored_numbers(server.tables, "half").keys() == set(range(20))
+
+
+def test_a_machine_above_its_share_waits_and_loses_nothing(make_server: MakeServer) -> None:
+    """It is slowed down to its share; the one that keeps to it isn't."""
+    server = make_server({"ingest": {"max_records_per_s": 5_000.0}})
+    server.start()
+    with _steady(server) as sender:
+        greedy = Sender("greedy", server.ack_port, window=5_000)
+        greedy.start()
+        greedy.wait_for_more(12_000)
+        sender.wait_for_more(1_000)
+        greedy.stop()
+    check_all(server.tables, [greedy])
+    check_books(server.tables)
+    throttled = {line["peer"] for line in server.said() if line["event"] == "connection_throttled"}
+    assert len(throttled) == 1
+    assert server.metric('headrace_throttles_total{limit="max_records_per_s"}') >= 1

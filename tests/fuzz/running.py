@@ -1,0 +1,90 @@
+"""A run of the fuzzer in a process of its own, and what came of it in one line."""
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tests.fuzz.outcome import Outcome
+from tests.fuzz.targets import CORPUS, TARGETS
+
+_PROGRESS: Final = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)/")
+_INPUT_TIMEOUT_S: Final = 20
+_STARTING_S: Final = 100.0
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What a run came to."""
+
+    target: str
+    outcome: Outcome
+    edges: int
+    """Places in our code that were reached."""
+
+    features: int
+    """The same, told apart by how often one input reached them."""
+
+    corpus: int
+    """Inputs of which each reaches something that no other one does."""
+
+    @property
+    def line(self) -> str:
+        """The closing line."""
+        return (
+            f"{self.target}: {self.outcome.inputs} inputs, {self.outcome.given_bytes} bytes, "
+            f"{self.edges} edges, {self.features} features, {self.corpus} in the corpus, "
+            f"{int(self.outcome.finding is not None)} findings"
+        )
+
+
+def fuzz(name: str, *, max_bytes: int, seconds: float, found: Path | None = None) -> Run:
+    """Fuzz a target until so many bytes or seconds are spent, or an input fails.
+
+    Inputs that reach something new are kept in `found`, where that is given.
+    """
+    with tempfile.TemporaryDirectory(prefix="headrace-fuzz-") as scratch:
+        folder = Path(scratch)
+        (folder / "failed").mkdir()
+        new = found or folder / "new"
+        new.mkdir(exist_ok=True)
+        options = [
+            f"-artifact_prefix={folder}/failed/",
+            *_options(name, folder),
+            str(new),
+            str(CORPUS / name),
+        ]
+        process = subprocess.run(
+            [sys.executable, "-m", "tests.fuzz.worker", name, str(max_bytes), str(seconds), *options],
+            capture_output=True,
+            timeout=seconds + _STARTING_S,
+            check=False,
+        )
+        said = process.stderr.decode(errors="replace")
+        reached = _PROGRESS.findall(said) or [(0, 0, 0)]
+        return Run(name, _outcome(process.stdout, folder, said), *map(int, reached[-1]))
+
+
+def _options(name: str, folder: Path) -> list[str]:
+    """How libFuzzer is to go about it."""
+    target = TARGETS[name]
+    words = folder / "dictionary"
+    words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.dictionary()))
+    return [f"-dict={words}", f"-max_len={target.longest}", f"-timeout={_INPUT_TIMEOUT_S}", "-len_control=0"]
+
+
+def _escaped(word: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in word)
+
+
+def _outcome(stdout: bytes, folder: Path, said: str) -> Outcome:
+    """What the process said in the end; if it could not, the input that it died of."""
+    if stdout.strip():
+        return msgspec.json.decode(stdout.splitlines()[-1], type=Outcome)
+    failed = [path.read_bytes() for path in (folder / "failed").iterdir()]
+    if not failed:
+        raise RuntimeError(f"the fuzzer did not run:\n{said[-2000:]}")
+    return Outcome(0, 0, failed[0], said[-2000:])

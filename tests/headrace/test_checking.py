@@ -1,0 +1,179 @@
+"""What can be used and is unwise: said by `check-config`, and at the start of a server, once each."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from click.testing import CliRunner
+
+from headrace import checking
+from headrace.cli import main
+from headrace.config import Config, decode_config
+from tests.faults.harness import Server
+
+GIB = 1 << 30
+
+
+class Disk(NamedTuple):
+    """What `shutil.disk_usage` says."""
+
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the default paths lead nowhere, on a disk with room, whatever this machine has."""
+    monkeypatch.chdir(tmp_path)
+    _disk(monkeypatch, total=1000 * GIB, free=500 * GIB)
+
+
+def test_the_defaults_are_wise() -> None:
+    """Nothing to say where nothing was changed."""
+    assert checking.of_config(Config()) == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0:0::0", ""])  # noqa: S104  # it warns of it
+def test_listening_on_all_addresses_is_warned_of(host: str) -> None:
+    """By whatever name; networks that may connect silence it, and certificates that machines have to show."""
+    assert _keys({"ingest": {"host": host}}) == ["[ingest] host"]
+    assert _keys({"ingest": {"host": host, "allow": ["10.0.0.0/8"]}}) == []
+    tls = {"tls_cert": "cert", "tls_key": "key"}
+    assert _keys({"ingest": {"host": host, **tls}}) == ["[ingest] host"]
+    assert _keys({"ingest": {"host": host, **tls, "tls_client_ca": "ca"}}) == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.168.7.2", "plant.example"])
+def test_listening_on_one_address_is_not(host: str) -> None:
+    """Who names one has thought of who reaches it."""
+    assert _keys({"ingest": {"host": host}}) == []
+
+
+def test_pages_without_login_are_warned_of() -> None:
+    """On loopback too, where they are possible at all."""
+    assert _keys({"http": {"login": False}}) == ["[http] login"]
+
+
+def test_pages_without_https_on_the_network_are_warned_of() -> None:
+    """Unless a proxy makes it HTTPS."""
+    assert _keys({"http": {"host": "192.168.7.2"}}) == ["[http] host"]
+    assert _keys({"http": {"host": "192.168.7.2", "https": True}}) == []
+
+
+def test_a_journal_that_has_no_room_to_grow_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it holds already counts as its room; that the tables lie there too is said."""
+    _disk(monkeypatch, total=100 * GIB, free=3 * GIB)
+    (finding,) = checking.of_config(Config())
+    assert finding.key == "[journal] max_bytes"
+    assert "tables" in finding.reason
+    journal = Path("data/journal")
+    journal.mkdir(mode=0o700, parents=True)
+    with (journal / "00000001.db").open("wb") as segment:
+        segment.truncate(GIB)  # takes no room itself
+    (journal / "00000001.db").chmod(0o600)
+    assert checking.of_config(Config()) == []
+
+
+def test_a_journal_that_takes_most_of_the_tables_disk_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full, it leaves them no room to take it over; without tables there the disk may be its own."""
+    _disk(monkeypatch, total=7 * GIB, free=6 * GIB)
+    assert _keys({}) == ["[journal] max_bytes"]
+    assert _keys({"journal": {"max_bytes": 3 * GIB}}) == []
+    assert _keys({"storage": {"backend": "cassandra"}}) == []
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("[storage.sqlite] path", "data/headrace.db"),
+        ("[accounts] path", "data/accounts.db"),
+        ("[orders] path", "data/orders.db"),
+        ("[log] path", "data/log.db"),
+        ("[mes] path", "data/mes.db"),
+    ],
+)
+def test_a_database_that_others_can_read_is_warned_of(key: str, path: str, suffix: str) -> None:
+    """With its companions; not where its folder lets nobody else in."""
+    file = Path(path + suffix)
+    file.parent.mkdir()
+    file.parent.chmod(0o755)
+    file.touch()
+    file.chmod(0o640)
+    (finding,) = checking.of_config(Config())
+    assert (finding.key, finding.right) == (key, f"chmod go= {path}*")
+    file.parent.chmod(0o700)
+    assert checking.of_config(Config()) == []
+    file.parent.chmod(0o755)
+    file.chmod(0o600)
+    assert checking.of_config(Config()) == []
+
+
+def test_a_journal_that_others_can_read_is_warned_of_once() -> None:
+    """However many files it has, and whether it is the folder or one of them."""
+    journal = Path("data/journal")
+    journal.mkdir(parents=True)
+    journal.parent.chmod(0o755)
+    journal.chmod(0o755)
+    for number in range(3):
+        (journal / f"0000000{number}.db").touch()
+    assert [finding.key for finding in checking.of_config(Config())] == ["[journal] path"]
+    journal.chmod(0o700)
+    assert checking.of_config(Config()) == []
+
+
+def test_a_private_key_that_others_can_read_is_warned_of() -> None:
+    """It is only as private as its file."""
+    Path().absolute().chmod(0o755)
+    for name in ("ca", "cert", "key"):
+        Path(name).touch(mode=0o644)
+        Path(name).chmod(0o644)
+    settings = {"storage": {"cassandra": {"tls_ca": "ca", "tls_cert": "cert", "tls_key": "key"}}}
+    assert _keys(settings) == ["[storage.cassandra] tls_key"]
+    Path("key").chmod(0o600)
+    assert _keys(settings) == []
+
+
+def test_serving_as_root_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the configuration."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert [finding.key for finding in checking.of_process()] == ["user"]
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert checking.of_process() == []
+
+
+def test_check_config_shows_them_and_calls_the_file_good(tmp_path: Path) -> None:
+    """It can be used all the same: exit status 0, a line each with key, reason and what would be right."""
+    path = tmp_path / "config.toml"
+    path.write_text('[ingest]\nhost = "0.0.0.0"\n[http]\nhost = "192.168.7.2"\n')
+    result = CliRunner().invoke(main, ["check-config", "--config", str(path)])
+    assert result.exit_code == 0
+    assert result.stdout == f"{path}: good\n"
+    lines = result.stderr.splitlines()
+    assert [line.partition(": ")[2].partition(": ")[0] for line in lines] == ["[ingest] host", "[http] host"]
+    assert "allow limits it" in lines[0]
+
+
+def test_a_server_says_them_at_its_start_once_each(server: Server) -> None:
+    """With key, reason, and what would be right."""
+    server.configure({"ingest": {"host": "0.0.0.0"}})  # noqa: S104
+    server.start()
+    assert server.stop() == 0
+    said = [line for line in server.said() if line["event"] == "unwise"]
+    keys = [line["key"] for line in said]
+    assert {"[ingest] host", "[http] login"} <= set(keys)
+    assert ("user" in keys) is (os.geteuid() == 0)
+    assert len(keys) == len(set(keys))
+    assert all(line["level"] == "warning" and line["reason"] and line["right"] for line in said)
+
+
+def _keys(content: Mapping[str, object]) -> list[str]:
+    return [finding.key for finding in checking.of_config(decode_config(dict(content), "a file"))]
+
+
+def _disk(monkeypatch: pytest.MonkeyPatch, *, total: int, free: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(total, total - free, free))

@@ -1,0 +1,186 @@
+"""What the parent makes of what its workers tell it: metrics, readiness, and the live view's way."""
+
+import asyncio
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from structlog.testing import capture_logs
+
+from headrace.config import Config
+from headrace.starting import StartOptions, warn_of_others
+from headrace.workers.crew import Crew
+from headrace.workers.figures import WorkerFigures, families
+from headrace.workers.forwarding import Forwarder
+from headrace.workers.messages import Listening, Message, Refused, Seen, encode, read_message
+from headrace.workers.plan import Plan, worker_config, worker_folders
+from headrace.workers.worker import WorkerState
+from ingest.journal import Journal, JournalState, JournalStatistics, worker_folder
+from ingest.journal.journal import Tail
+from ingest.server import ServerStatistics
+from ingest.settings import JournalSettings
+from ingest.supervisor import SinkState, SinkStatistics
+from parser.block import Block
+from tests.ingest.building import chain, same
+
+
+class Process:
+    """The instruments of one life of a worker."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.rows = Counter("rows", "Rows", ["sink"], registry=self.registry)
+        self.open = Gauge("open", "Connections", registry=self.registry)
+        self.seconds = Histogram("seconds", "Seconds", buckets=(1, 10), registry=self.registry)
+
+
+@given(lives=st.lists(st.lists(st.integers(0, 100), max_size=4), min_size=1, max_size=5))
+def test_counters_go_on_over_any_number_of_lives(lives: list[list[int]]) -> None:
+    """Whatever a worker has reported is shown for ever, and nothing of it twice."""
+    figures, view = WorkerFigures(), CollectorRegistry()
+    view.register(figures)
+    total = 0
+    for life in lives:
+        process = Process()
+        for count, so_far in zip(life, accumulate(life), strict=True):
+            process.rows.labels("tables").inc(count)
+            process.seconds.observe(count)
+            figures.reported(3, families(process.registry))
+            shown = view.get_sample_value("rows_total", {"worker": "3", "sink": "tables"})
+            assert shown == total + so_far
+        total += sum(life)
+        figures.ended(3)
+    if any(lives):
+        assert view.get_sample_value("rows_total", {"worker": "3", "sink": "tables"}) == total
+        assert view.get_sample_value("seconds_count", {"worker": "3"}) == sum(map(len, lives))
+
+
+def test_what_a_process_measured_of_itself_goes_with_it() -> None:
+    """A gauge of a worker that is gone is not shown; those of the others are."""
+    figures, view = WorkerFigures(), CollectorRegistry()
+    view.register(figures)
+    for worker, connections in ((0, 5), (1, 7)):
+        process = Process()
+        process.open.set(connections)
+        figures.reported(worker, families(process.registry))
+    figures.ended(0)
+    assert view.get_sample_value("open", {"worker": "0"}) is None
+    assert view.get_sample_value("open", {"worker": "1"}) == 7
+
+
+def statistics(*, listening: bool = True, bounded: bool = False) -> ServerStatistics:
+    """A server that works, but for what is said."""
+    journal = JournalStatistics(JournalState.WRITING, "", 0, 0, 0, Tail(), bounded)
+    sink = SinkStatistics("tables", SinkState.RUNNING, "", 5, 7, 0, None)
+    return ServerStatistics(listening, 0, frozenset(), 0, journal, [sink])
+
+
+def crew_of(*workers: tuple[WorkerState, ServerStatistics | None]) -> Crew:
+    """Workers that were heard so, with no process behind them."""
+    crew = Crew(Config(), StartOptions(), Plan(len(workers), 9400, None), "json")
+    for worker, (state, heard) in zip(crew._workers, workers, strict=True):
+        worker.state, worker.statistics = state, heard
+    return crew
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ready", "reasons"),
+    [
+        ((WorkerState.SERVING, statistics()), (WorkerState.SERVING, statistics()), True, []),
+        (
+            (WorkerState.RESTARTING, statistics()),
+            (WorkerState.SERVING, statistics()),
+            True,
+            ["worker 0: restarting"],
+        ),
+        (
+            (WorkerState.RESTARTING, None),
+            (WorkerState.STARTING, None),
+            False,
+            ["worker 0: restarting", "worker 1: starting"],
+        ),
+        (
+            (WorkerState.SERVING, statistics(bounded=True)),
+            (WorkerState.SERVING, statistics()),
+            False,
+            ["worker 0: journal has reached max_bytes: the sinks are too far behind"],
+        ),
+    ],
+)
+async def test_readiness_is_what_machines_feel(
+    first: tuple[WorkerState, ServerStatistics | None],
+    second: tuple[WorkerState, ServerStatistics | None],
+    ready: bool,  # noqa: FBT001  # a parameter of the table above
+    reasons: list[str],
+) -> None:
+    """A worker that doesn't listen gets no machines; one that listens and takes nothing does."""
+    found = crew_of(first, second).readiness()
+    assert (found.ready, found.reasons) == (ready, reasons)
+
+
+async def test_sinks_of_a_worker_that_is_gone_are_shown_as_such() -> None:
+    """Nobody takes its last report for the state of things."""
+    found = crew_of((WorkerState.RESTARTING, statistics()), (WorkerState.SERVING, statistics())).readiness()
+    assert [(sink.name, sink.state, sink.lag_blocks) for sink in found.sinks] == [
+        ("worker-0/tables", "restarting", 2),
+        ("worker-1/tables", "running", 2),
+    ]
+
+
+def test_workers_share_what_the_server_has() -> None:
+    """Each its own node id, journal folder and part of the disk; all the same ports."""
+    plan = Plan(4, 9400, 9401)
+    configs = [worker_config(Config(), plan, number) for number in range(4)]
+    assert [config.ingest.node_id for config in configs] == [0, 1, 2, 3]
+    assert [config.journal.path for config in configs] == [f"data/journal/worker-{n}" for n in range(4)]
+    assert sum(config.journal.max_bytes for config in configs) <= Config().journal.max_bytes
+    assert {(c.ingest.port, c.ingest.ack_port, c.ingest.share_port) for c in configs} == {(9400, 9401, True)}
+
+
+async def test_messages_come_whole_or_not_at_all() -> None:
+    """A process that is killed in the middle of a word has not said it."""
+    stream = asyncio.StreamReader()
+    words: list[Message] = [Listening(), Refused("the port is taken")]
+    data = b"".join(map(encode, words))
+    stream.feed_data(data + encode(Listening())[:-1])
+    stream.feed_eof()
+    assert [await read_message(stream), await read_message(stream)] == words
+    assert await read_message(stream) is None
+
+
+async def test_blocks_travel_to_the_live_view_as_they_are() -> None:
+    """Only while somebody watches, and only as many as there is room for; the oldest are left out."""
+    said: list[Seen] = []
+    heard = asyncio.Event()
+
+    def say(seen: Seen) -> None:
+        said.append(seen)
+        heard.set()
+
+    forwarder = Forwarder(say, lambda: True)
+    blocks: list[Block] = chain(6, size=1 << 20)
+    forwarder.committed(blocks)
+    forwarder.watched = True
+    forwarder.committed(blocks)
+    await asyncio.wait_for(heard.wait(), 30)
+    await forwarder.stop()
+    assert len(said) == 1
+    assert same([seen.block() for seen in said[0].blocks], blocks[2:])
+
+
+def test_a_journal_that_nobody_delivers_from_is_named(tmp_path: Path) -> None:
+    """It is left from a start with another number of workers; those that are in use are not named."""
+    folders = [tmp_path, worker_folder(tmp_path, 0), worker_folder(tmp_path, 1)]
+    for node, folder in enumerate(folders, 4):
+        Journal(JournalSettings(path=str(folder)), node).close()
+    config = replace(Config(), journal=JournalSettings(path=str(tmp_path)))
+    with capture_logs() as said:
+        warn_of_others(config, worker_folders(config, 1))
+    assert [(line["event"], line["folder"], line["node"]) for line in said] == [
+        ("journal_of_nobody", str(folders[0]), 4),
+        ("journal_of_nobody", str(folders[2]), 6),
+    ]

@@ -1,0 +1,217 @@
+"""Who is let in: places are counted exactly, refusals have a reason, and a flood of them fills no log."""
+
+import resource
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from ingest import descriptors
+from ingest.admission import Admission
+from ingest.metrics import IngestMetrics
+from ingest.settings import IngestSettings
+
+
+@dataclass(eq=False)
+class Caller:
+    """Somebody at the door."""
+
+    host: str = "10.0.0.1"
+    identity: str | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """As a socket says it."""
+        return self.host, 40_000
+
+
+class Door:
+    """An admission with a clock of its own."""
+
+    def __init__(self, settings: IngestSettings) -> None:
+        self.now = 0.0
+        self.metrics = IngestMetrics()
+        self.admission = Admission(settings, metrics=self.metrics, now=lambda: self.now)
+
+    def refused(self, why: str) -> float:
+        """How many were, for this reason."""
+        return float(self.metrics.refused.labels(why)._value.get())
+
+
+@pytest.mark.parametrize(
+    ("address", "among"),
+    [
+        ("::ffff:10.1.2.3", True),
+        ("10.1.2.3", True),
+        ("::ffff:11.1.2.3", False),
+        ("fe80::1%eth0", True),
+        ("", False),
+    ],
+)
+def test_an_address_is_in_its_network_however_it_is_written(address: str, among: bool) -> None:  # noqa: FBT001  # a column
+    """IPv4 also where it arrives on an IPv6 socket, link-local also with its interface."""
+    door = Door(IngestSettings(allow=("10.0.0.0/8", "fe80::/10")))
+    assert door.admission.allows(address) is among
+    assert door.admission.enter(Caller(address)) is among
+    assert door.refused("not_allowed") == (not among)
+
+
+def test_places_are_given_back_once() -> None:
+    door = Door(IngestSettings(max_connections=2))
+    first, second, third = Caller(), Caller(), Caller()
+    assert door.admission.enter(first)
+    assert door.admission.enter(second)
+    assert not door.admission.enter(third)
+    door.admission.leave(third)
+    door.admission.leave(first)
+    door.admission.leave(first)
+    assert door.admission.taken == 1
+    assert door.admission.enter(third)
+    assert not door.admission.enter(first)
+    assert door.refused("too_many") == 2
+
+
+def test_an_address_has_its_own_bound() -> None:
+    """Others are still let in; the same address written as IPv6 is the same."""
+    door = Door(IngestSettings(max_connections_per_address=2))
+    assert door.admission.enter(Caller("10.0.0.1"))
+    assert door.admission.enter(Caller("::ffff:10.0.0.1"))
+    assert not door.admission.enter(Caller("10.0.0.1"))
+    assert door.admission.enter(Caller("10.0.0.2"))
+    assert door.refused("too_many_of_address") == 1
+
+
+def test_a_network_of_64_bits_is_one_address() -> None:
+    """Whoever holds one has 2^64 addresses; a neighbour's is another one."""
+    door = Door(IngestSettings(max_connections_per_address=1))
+    assert door.admission.enter(Caller("2001:db8:0:1::1"))
+    assert not door.admission.enter(Caller("2001:db8:0:1:ffff::2"))
+    assert door.admission.enter(Caller("2001:db8:0:2::1"))
+
+
+def test_an_identity_has_its_own_bound_wherever_it_comes_from() -> None:
+    door = Door(IngestSettings(max_connections_per_identity=1))
+    first, second = Caller("10.0.0.1", "E0001"), Caller("10.0.0.2", "E0001")
+    for caller in (first, second):
+        assert door.admission.enter(caller)
+    assert door.admission.identify(first)
+    assert not door.admission.identify(second)
+    other, nobody = Caller(identity="E0002"), Caller()
+    for caller in (other, nobody):
+        assert door.admission.enter(caller)
+        assert door.admission.identify(caller)
+    door.admission.leave(second)
+    door.admission.leave(first)
+    third = Caller("10.0.0.3", "E0001")
+    assert door.admission.enter(third)
+    assert door.admission.identify(third)
+
+
+@given(
+    steps=st.lists(st.tuples(st.booleans(), st.integers(0, 7))),
+    most=st.integers(1, 6),
+    of_one=st.none() | st.integers(1, 3),
+)
+def test_places_agree_with_a_list_of_those_within(
+    steps: list[tuple[bool, int]], most: int, of_one: int | None
+) -> None:
+    """Whoever comes and goes in whatever order, and nothing is kept of those who have gone."""
+    door = Door(IngestSettings(max_connections=most, max_connections_per_address=of_one))
+    callers = [Caller(f"10.0.0.{number % 3}") for number in range(8)]
+    within: list[Caller] = []
+    for comes, number in steps:
+        caller = callers[number]
+        if not comes:
+            door.admission.leave(caller)
+            within = [other for other in within if other is not caller]
+        elif caller not in within:
+            same = sum(other.host == caller.host for other in within)
+            room = len(within) < most and (of_one is None or same < of_one)
+            assert door.admission.enter(caller) is room
+            within += [caller] if room else []
+        assert door.admission.taken == len(within)
+    for caller in within:
+        door.admission.leave(caller)
+    assert not door.admission._of_address
+
+
+def test_new_limits_count_for_those_who_come() -> None:
+    """Who is within stays counted."""
+    door = Door(IngestSettings(max_connections=3))
+    callers = [Caller() for _ in range(3)]
+    assert all(door.admission.enter(caller) for caller in callers)
+    door.admission.change(IngestSettings(max_connections=2, allow=("10.0.0.0/8",)))
+    door.admission.leave(callers[0])
+    assert not door.admission.enter(Caller())
+    door.admission.leave(callers[1])
+    assert door.admission.enter(Caller())
+    assert not door.admission.enter(Caller("192.168.0.1"))
+
+
+def _refusals(lines: list[EventDict]) -> list[tuple[object, object]]:
+    return [(line["reason"], line["times"]) for line in lines if line["event"] == "connection_refused"]
+
+
+def test_a_flood_of_refusals_is_one_line_in_ten_seconds_for_each_reason() -> None:
+    """The first is said at once; the next line says how many there were, also when nobody comes any more."""
+    door = Door(IngestSettings(allow=("10.0.0.0/8",), max_connections=1))
+    with capture_logs() as lines:
+        assert door.admission.enter(Caller())
+        for _ in range(1000):
+            door.admission.enter(Caller("192.168.0.1"))
+        door.admission.enter(Caller())
+        door.admission.flush()
+        assert _refusals(lines) == [("not_allowed", 1), ("too_many", 1)]
+        door.now = 11.0
+        door.admission.flush()
+        door.now = 30.0
+        door.admission.flush()
+        assert _refusals(lines)[2:] == [("not_allowed", 999)]
+    assert all(line["event"] == "connection_refused" for line in lines), "an address stands in a field"
+    assert lines[0]["peer"] == "192.168.0.1"
+    assert Counter({"not_allowed": door.refused("not_allowed")}) == {"not_allowed": 1000}
+
+
+def _limited(limit: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """A process with this soft and hard limit; all that it comes to."""
+    limits = [limit]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
+    return limits
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "room"),
+    [
+        ((1024, 20_000), 10_000, 10_000),
+        ((1024, 4096), 10_000, 4096 - descriptors.RESERVE),
+        ((1024, 1024), 10_000, 512),
+        ((64, 64), 10_000, 32),
+        ((100_000, 100_000), 10_000, 10_000),
+        ((1024, -1), 10_000, 10_000),
+        ((-1, -1), 10_000, 10_000),
+    ],
+)
+def test_connections_leave_descriptors_for_all_else(
+    limit: tuple[int, int], wanted: int, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is raised as far as that goes; what isn't there is taken from the connections."""
+    limits = _limited(limit, monkeypatch)
+    assert descriptors.room_for(wanted) == room
+    assert all(hard == limit[1] for _, hard in limits)
+    assert limits == sorted(limits), "it is never lowered"
+
+
+def test_fewer_connections_than_configured_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = _limited((1024, 1024), monkeypatch)
+    with capture_logs() as lines:
+        door = Door(IngestSettings())
+    assert door.admission.most == 512
+    assert limits == [(1024, 1024)]
+    assert [(line["event"], line["possible"]) for line in lines] == [
+        ("fewer_connections_than_configured", 512)
+    ]

@@ -1,0 +1,281 @@
+"""Shares: what gets in is what the rate allows, only reading is paused, and nothing is dropped."""
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from itertools import count
+from typing import cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from structlog.testing import capture_logs
+
+from ingest import shares
+from ingest.connection import GATE, SHARE, Connection
+from ingest.metrics import IngestMetrics
+from ingest.settings import IngestSettings
+from ingest.shares import Bucket, Shares
+from parser.settings import Rules
+from tests.ingest.floor import RECORD, Floor, floor, reached
+
+READ = 65_536
+
+
+@given(
+    rate=st.floats(0.1, 1e6),
+    steps=st.lists(st.tuples(st.floats(0, 100), st.integers(1, READ)), max_size=50),
+)
+def test_a_bucket_lets_in_what_its_rate_allows(rate: float, steps: list[tuple[float, int]]) -> None:
+    """At any time no more than a second's worth, what came since, and one read, if debts are waited for."""
+    bucket, now, let_in, debt_until = Bucket(rate, 0.0), 0.0, 0, 0.0
+    for rest, size in steps:
+        now = max(now + rest, debt_until)
+        let_in += size
+        debt_until = now + bucket.spend(size, now)
+        assert let_in <= rate * (1 + now) * (1 + 1e-9) + READ
+
+
+class Timer:
+    """Something that will happen, unless it is cancelled."""
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        """Let it not happen."""
+        self.callback = None
+
+
+class Clock:
+    """A loop as far as shares need one; time passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._order = count()
+        self._timers: list[tuple[float, int, Timer]] = []
+
+    def time(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> Timer:
+        """Call it when the time has come."""
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (self.now + delay, next(self._order), timer))
+        return timer
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and timers come."""
+        until = self.now + seconds
+        while self._timers and self._timers[0][0] <= until:
+            self.now, _, timer = heapq.heappop(self._timers)
+            if timer.callback is not None:
+                timer.callback()
+        self.now = until
+
+
+class Machine:
+    """A connection as its share sees it: reads what was sent whenever nothing holds it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.id, self.peer, self.ending = 1, "10.0.0.1:1", None
+        self.held = 0
+        self.waiting = b""
+        self.got = b""
+        self.protocol: asyncio.Protocol | None = None
+
+    def deliver_to(self, protocol: asyncio.Protocol) -> None:
+        """As a connection has it."""
+        self.protocol = protocol
+
+    def data_received(self, data: bytes) -> None:
+        """Keep it."""
+        self.got += data
+
+    def hold(self, why: int, now: float) -> None:
+        """Read no more."""
+        assert now == self._clock.now
+        self.held |= why
+
+    def let_go(self, why: int, now: float) -> None:
+        """Read on."""
+        assert now == self._clock.now
+        self.held &= ~why
+        self.read()
+
+    def read(self) -> None:
+        """What the transport does while it may."""
+        while self.waiting and not self.held:
+            data, self.waiting = self.waiting[:READ], self.waiting[READ:]
+            assert self.protocol is not None
+            self.protocol.data_received(data)
+
+
+class ShareModel(RuleBasedStateMachine):
+    """A machine with a share, against the two promises: never more than the rate, and never stuck."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.machine = Machine(self.clock)
+        self.settings = IngestSettings(max_records_per_s=1000.0, max_bytes_per_s=20_000.0)
+        self.shares = Shares(self.settings, b"#", IngestMetrics(), self.clock)
+        self.shares.give(cast("Connection", self.machine))
+        self.sent = b""
+
+    @rule(size=st.integers(1, 5000), record=st.sampled_from([b"#", b"E0001,1,2,3,4,5#", b"x" * 200 + b"#"]))
+    def send(self, size: int, record: bytes) -> None:
+        """Some records."""
+        self.sent += record * size
+        self.machine.waiting += record * size
+        self.machine.read()
+
+    @rule(seconds=st.floats(0, 30))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.clock.pass_time(seconds)
+        self.shares.sweep()
+
+    @rule()
+    def close_the_gate(self) -> None:
+        """For a reason that is not this machine's."""
+        self.machine.hold(GATE, self.clock.now)
+
+    @rule()
+    def open_the_gate(self) -> None:
+        """It is over."""
+        self.machine.let_go(GATE, self.clock.now)
+
+    @precondition(lambda self: self.machine.waiting)
+    @rule()
+    def wait_for_all(self) -> None:
+        """Whatever it has sent arrives, in about the time that its share says."""
+        self.machine.let_go(GATE, self.clock.now)
+        waits = max(self.sent.count(b"#") / 1000, len(self.sent) / 20_000)
+        self.clock.pass_time(waits + 1)
+        assert not self.machine.waiting
+
+    @invariant()
+    def no_more_than_the_rate(self) -> None:
+        """A second's worth, what came since, and one read."""
+        seconds = 1 + self.clock.now
+        assert len(self.machine.got) <= 20_000 * seconds + READ + 1e-3
+        assert self.machine.got.count(b"#") <= 1000 * seconds + READ + 1e-3
+
+    @invariant()
+    def nothing_is_dropped(self) -> None:
+        """And nothing changes places."""
+        assert self.machine.got + self.machine.waiting == self.sent
+
+    @invariant()
+    def a_throttle_has_an_end(self) -> None:
+        """Who is paused is throttled; who has not been for long isn't."""
+        throttled = self.shares._metrics.throttled._value.get()
+        assert throttled or not self.machine.held & SHARE
+
+
+TestShareModel = ShareModel.TestCase
+TestShareModel.settings = settings(max_examples=50)
+
+
+def _settings(**limits: float) -> IngestSettings:
+    return IngestSettings(port=0, ack_port=0, tick_ms=1, **limits)  # type: ignore[arg-type]
+
+
+def _only(shop: Floor) -> Connection:
+    [connection] = shop.listener.connections
+    return connection
+
+
+async def test_on_real_sockets_the_rate_holds_and_all_arrives() -> None:
+    """However fast the machine sends; another one feels nothing of it."""
+    rate = 50_000
+    async with floor(_settings(max_records_per_s=rate)) as shop:
+        fast, other = await shop.connect(), await shop.connect()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        sending = asyncio.create_task(fast.send(RECORD * 130_000))
+        await other.send(RECORD * 10)
+        await reached(lambda: shop.stream(other.number), "the other one's records")
+        one_read = 256_000 // len(RECORD)
+        while shop.records < 130_010:
+            assert shop.records <= rate * (1 + loop.time() - begun) + 2 * one_read
+            await asyncio.sleep(0.005)
+        await sending
+        assert shop.stream(fast.number) == RECORD * 130_000
+        assert shop.metrics.throttles.labels("max_records_per_s")._value.get() == 1
+        assert shop.metrics.throttled_seconds._value.get() > 0
+        await fast.close()
+        await other.close()
+
+
+async def test_a_throttle_is_a_line_at_each_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often reading pauses in between; a connection that ends in it has its own."""
+    monkeypatch.setattr(shares, "_CALM_S", 0.0)
+    with capture_logs() as lines:
+        async with floor(_settings(max_bytes_per_s=100_000)) as shop:
+            machine = await shop.connect()
+            await machine.send(RECORD * 4000)
+            await reached(lambda: _only(shop).held == SHARE, "the pause")
+            assert shop.metrics.throttled._value.get() == 1
+            await reached(lambda: shop.records == 4000 and not _only(shop).held, "the end of the last pause")
+            shop.listener.shares.sweep()
+            assert shop.metrics.throttled._value.get() == 0
+            await machine.send(RECORD * 5000)
+            await reached(lambda: _only(shop).held == SHARE, "another pause")
+            machine.writer.close()
+    said = [line for line in lines if "thrott" in line["event"] or line["event"] == "connection_goes_on"]
+    assert [line["event"] for line in said] == [
+        "connection_throttled",
+        "connection_goes_on",
+        "connection_throttled",
+        "throttled_connection_ended",
+    ]
+    assert {line["limit"] for line in said} == {"max_bytes_per_s"}
+    assert {line["connection"] for line in said} == {machine.number}
+    assert said[0]["peer"].startswith("127.0.0.1:")
+
+
+async def test_gate_and_share_keep_their_reasons_apart() -> None:
+    """Reading goes on when neither has one; meanwhile no deadline runs."""
+    async with floor(_settings(max_records_per_s=100.0)) as shop:
+        machine = await shop.connect()
+        await machine.send(RECORD * 160)
+        await reached(lambda: shop.records == 160, "the first read")
+        connection = _only(shop)
+        assert connection.held == SHARE
+        shop.listener.gate.close("test")
+        shop.listener.gate.open("test")
+        assert connection.held == SHARE
+        connection.heard -= 10_000
+        shop.listener._sweep()
+        assert not shop.closed
+        shop.listener.gate.close("test")
+        await reached(lambda: connection.held == GATE, "the debt is paid")
+        await machine.send(RECORD)
+        shop.listener.gate.open("test")
+        await reached(lambda: shop.records == 161, "what came after it")
+        await machine.close()
+
+
+async def test_shares_come_and_go_while_machines_are_connected() -> None:
+    """A new limit counts at once; without one, who was paused goes on at once."""
+    async with floor(_settings()) as shop:
+        machine = await shop.connect(acknowledged=True)
+        await machine.send(RECORD * 100)
+        await reached(lambda: shop.records == 100, "what came without a limit")
+        assert _only(shop).held == 0
+        shop.listener.change(_settings(max_records_per_s=0.1), Rules())
+        await machine.send(RECORD * 100)
+        await reached(lambda: _only(shop).held == SHARE, "the pause")
+        shop.listener.change(_settings(max_records_per_s=0.1, max_connections=5), Rules())
+        assert _only(shop).held == SHARE, "the same limit changes nothing"
+        shop.listener.change(_settings(), Rules())
+        assert _only(shop).held == 0
+        await machine.send(RECORD * 100)
+        while await machine.acknowledged() < 300:
+            pass
+        await machine.close()

@@ -1,0 +1,98 @@
+"""The command that runs every fault at length: it ends by itself, and its table says what was counted."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pytest
+
+from tests.faults.drift import Bound, drift
+from tests.faults.figures import Figures, Row, markdown
+from tests.faults.waiting import wait_until
+
+pytestmark = pytest.mark.fault
+
+_ROOT: Final = Path(__file__).parents[1]
+_QUICK: Final = "stopped_server_has_acknowledged"
+
+
+class _Written(msgspec.Struct):
+    head: str
+    rows: list[Row]
+
+
+def start(table: Path, *options: str) -> "subprocess.Popen[str]":
+    """The command, in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.faults", "--table", str(table), *options],
+        cwd=_ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def read(table: Path) -> _Written:
+    """What it has written so far."""
+    return msgspec.json.decode((table / "endurance.json").read_bytes(), type=_Written)
+
+
+def test_the_table_says_what_was_sent_stored_and_lost(tmp_path: Path) -> None:
+    """For people and for programs."""
+    process = start(tmp_path, "--short", "--only", _QUICK)
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, said
+    written = read(tmp_path)
+    (row,) = written.rows
+    assert row.fault == "a stopped server has acknowledged all that it kept"
+    assert row.verdict == "passed"
+    assert row.stored == row.acknowledged > 0
+    assert (row.lost, row.twice) == (0, 0)
+    assert f"--only {_QUICK}" in written.head
+    assert (tmp_path / "endurance.md").read_text() == markdown(written.rows, written.head)
+
+
+def test_an_interrupt_leaves_the_table_of_what_was_done(tmp_path: Path) -> None:
+    """Also of the fault that was under way; it had said before how long it would take."""
+    process = start(tmp_path, "--only", f"{_QUICK} or long_load", "--soak-seconds", "600")
+    try:
+        wait_until((tmp_path / "soak.json").exists, "the soak is under way", 60)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert "long form of 2 tests, about 12 minutes in all" in said
+    assert [row.verdict for row in read(tmp_path).rows] == ["passed", "interrupted"]
+    assert "Traceback" not in said
+
+
+def test_what_is_lost_is_counted_by_number_or_by_the_books() -> None:
+    """Whichever knows more."""
+    figures = Figures()
+    figures.judge("M", sent=10, acknowledged=8, missing=2, excess=1)
+    assert figures.row("x", "passed", 1.0).lost == 2
+    figures.deliver(100, 100)
+    figures.accounted["tables"] = 105
+    row = figures.row("x", "passed", 1.0)
+    assert (row.sent, row.acknowledged, row.lost, row.twice) == (110, 108, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "flat"),
+    [
+        ([100.0] * 40, True),
+        ([float(number) for number in range(40)], False),
+        ([float(min(number, 20)) for number in range(40)], True),
+        ([100.0 + 50 * (number % 4) for number in range(40)], True),
+        ([100.0 - number for number in range(40)], True),
+        ([100.0] * 39 + [9000.0], True),
+    ],
+    ids=["still", "grows", "grew at first", "up and down", "falls", "one outlier"],
+)
+def test_a_figure_is_flat_if_its_second_half_does_not_grow(values: list[float], *, flat: bool) -> None:
+    """Judged by the middle of all slopes."""
+    found = drift([float(number) for number in range(len(values))], values, Bound(0.01, 0.0))
+    assert found.flat is flat
