@@ -88,8 +88,8 @@ async def _serve(
         source = source_of(config_path)
         config = load_config(source)
         set_level(config.log.stderr_level)
-        checking.say(config)
         async with start(config) as running, reloading(Reloader(source, config, running.take_over), heard):
+            checking.say(config)  # not before, so that a start that is refused says why and nothing else
             _greet(running)
             await until_told()
 
