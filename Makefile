@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 NODES  ?= 1
+FUZZ_BYTES   ?= 100000000
+FUZZ_SECONDS ?= 600
+ENDURANCE    ?=
 RUN    := $(VENV)/.run-$(shell cat pyproject.toml requirements/run.txt 2>/dev/null | cksum | cut -d' ' -f1)
 TEST   := $(VENV)/.test-$(shell cat pyproject.toml requirements/test.txt 2>/dev/null | cksum | cut -d' ' -f1)
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cassandra cassandra-stop test faults-long check lock clean
+.PHONY: help setup demo cassandra cassandra-stop test endurance fuzz check lock clean
 
 help:
 	@echo 'make setup   the environment to run Headrace, in $(VENV)'
@@ -16,7 +19,8 @@ help:
 	@echo 'make cassandra  a real Cassandra on this machine, kept in data/cassandra (NODES=3: three nodes)'
 	@echo 'make cassandra-stop  stop it; its data stays'
 	@echo 'make test    all checks and tests'
-	@echo 'make faults-long  the fault tests in their long form: 50 kills and more'
+	@echo 'make endurance  every fault in its long form, with one table; ENDURANCE="--only kill" for some of them'
+	@echo 'make fuzz    made-up inputs for the parser and the journal, until FUZZ_BYTES are spent on the parser'
 	@echo 'make check   ruff and mypy alone'
 	@echo 'make lock    pin the packages anew (needs uv)'
 	@echo 'make clean   remove the environment and caches'
@@ -60,8 +64,12 @@ check: $(TEST)
 test: check
 	@$(BIN)/python -m pytest
 
-faults-long: $(TEST)
-	@$(BIN)/python -m pytest tests/faults --long
+endurance: $(TEST)
+	@exec $(BIN)/python -m tests.faults $(ENDURANCE)
+
+fuzz: $(TEST)
+	@$(BIN)/python -m tests.fuzz parser --bytes $(FUZZ_BYTES) --seconds 7200
+	@$(BIN)/python -m tests.fuzz journal --seconds $(FUZZ_SECONDS)
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \

@@ -42,6 +42,12 @@ class Drift(NamedTuple):
         """Whether it stayed."""
         return self.growth <= self.allowed
 
+    def __str__(self) -> str:
+        """The growth and how much was allowed; bytes in MiB."""
+        if self.allowed >= MIB:
+            return f"{self.growth / MIB:+.1f} MiB of {self.allowed / MIB:.0f} allowed"
+        return f"{self.growth:+.0f} of {self.allowed:.0f} allowed"
+
 
 def drift(seconds: Sequence[float], values: Sequence[float], bound: Bound) -> Drift:
     """The slope of the second half (Theil and Sen: the median over all pairs) times its length.
