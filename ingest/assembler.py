@@ -17,7 +17,7 @@ from ingest.connection import Connection
 from ingest.gate import Gate
 from ingest.metrics import IngestMetrics
 from ingest.settings import MIB, IngestSettings
-from parser.block import Block, Closed, Event
+from parser.block import Allowance, Block, Closed, Event
 from parser.settings import Rules
 
 _BLOCK_BYTES: Final = 1 * MIB
@@ -155,10 +155,14 @@ class Assembler:
             self._allowed(gathered.senders),
         )
 
-    def _allowed(self, senders: list[Connection]) -> dict[int, tuple[str, ...]] | None:
+    def _allowed(self, senders: list[Connection]) -> tuple[Allowance, ...] | None:
         if not self._settings.bind_identity:
             return None
-        return {sender.id: self._settings.devices_of(sender.identity) for sender in senders}
+        named: dict[str | None, dict[int, None]] = {}
+        for sender in senders:
+            named.setdefault(sender.identity, {})[sender.id] = None
+        devices_of = self._settings.devices_of
+        return tuple(Allowance(tuple(ids), devices_of(identity)) for identity, ids in named.items())
 
     def _hand_on(
         self, block: Block, wanting: list[tuple[Connection, int]], closing: list[Connection]

@@ -17,7 +17,7 @@ endian), then the payload, under one CRC-32 together with the block's id.
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -71,6 +71,13 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
 Event = Opened | Closed | Started
 
 
+class Allowance(msgspec.Struct, frozen=True, array_like=True):
+    """Connections of one identity, and what it may send for: said once, however many they are."""
+
+    connections: tuple[int, ...]
+    devices: tuple[str, ...]
+
+
 class DamagedBlockError(ValueError):
     """The stored bytes are not those that were written."""
 
@@ -82,7 +89,7 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     rules: Rules
     events: tuple[Event, ...]
     chunks: bytes
-    allowed: dict[int, tuple[str, ...]] | None = None
+    allowed: tuple[Allowance, ...] | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -107,8 +114,8 @@ class Block:
     """Rows of `CHUNKS`, shape (chunks,)."""
 
     payload: bytes
-    allowed: Mapping[int, tuple[str, ...]] | None = None
-    """Which devices each of its connections may send for; None where that isn't asked."""
+    allowed: tuple[Allowance, ...] | None = None
+    """Which devices its connections may send for; None where that isn't asked."""
 
     @cached_property
     def records(self) -> int:
@@ -141,10 +148,14 @@ class Block:
 
     def encode(self) -> tuple[bytes, int]:
         """The header to store beside the payload, and the check over both."""
-        chunks = self.chunks.tobytes()
-        allowed = None if self.allowed is None else dict(self.allowed)
         stored = _Header(
-            self.node, self.first_record, self.stamp_us, self.rules, self.events, chunks, allowed
+            self.node,
+            self.first_record,
+            self.stamp_us,
+            self.rules,
+            self.events,
+            self.chunks.tobytes(),
+            self.allowed,
         )
         header = _encoder.encode(stored)
         return header, _check(self.id, header, self.payload)

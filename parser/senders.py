@@ -4,12 +4,13 @@ A pair is one number, so what is asked of the rows is asked once for each pair t
 tens of thousands of rows and, as a rule, as many pairs as machines that are heard in a tick.
 """
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parser.block import Block
+from parser.block import Allowance, Block
 from parser.columns import Columns, Reject
 from parser.suspects import Spans
 from parser.verdicts import Reason, Refused
@@ -61,16 +62,23 @@ def bind(block: Block, columns: Columns) -> Columns:
     """The columns without the rows of devices that their connections may not send for: these are rejects."""
     if block.allowed is None:
         return columns
-    pairs = Pairs.of(block, columns)
-    wrong = [pair for pair in pairs.occurring if not _may(block, *pairs.named(pair))]
+    pairs, allowed = Pairs.of(block, columns), _by_connection(block.allowed)
+    wrong = [pair for pair in pairs.occurring if not _may(allowed, *pairs.named(pair))]
     if not wrong:
         return columns
     rows = np.flatnonzero(np.isin(pairs.of_rows, wrong))
     return columns.refuse(rows, _rejects(block, columns, rows))
 
 
-def _may(block: Block, connection: int, device: str) -> bool:
-    return block.allowed is None or device in block.allowed.get(connection, ())
+def _by_connection(allowances: Iterable[Allowance]) -> dict[int, frozenset[str]]:
+    found: dict[int, frozenset[str]] = {}
+    for allowance in allowances:
+        found.update(dict.fromkeys(allowance.connections, frozenset(allowance.devices)))
+    return found
+
+
+def _may(allowed: dict[int, frozenset[str]], connection: int, device: str) -> bool:
+    return device in allowed.get(connection, ())
 
 
 def _rejects(block: Block, columns: Columns, rows: NDArray[np.intp]) -> list[Reject]:

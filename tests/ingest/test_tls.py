@@ -21,6 +21,7 @@ from ingest.settings import IngestSettings
 from ingest.tls import Certificates, Failures, identity_of
 from parser.framing import Ending
 from parser.parsed import ParsedBlock
+from parser.block import Allowance
 from parser.verdicts import Reason
 from tests.ingest.building import DEADLINE_S
 from tests.ingest.floor import RECORD, Floor, Machine, floor, reached
@@ -527,9 +528,9 @@ async def test_blocks_say_who_may_send_what(certificates: Plant) -> None:
         await gateway.send(RECORD + RECORD.replace(b"E0001", b"E0002"))
         await reached(lambda: shop.records == 4, "the records")
         fates = [ParsedBlock.of(block) for block in shop.blocks if block.payload]
-        assert {(c, d) for block in shop.blocks for c, d in (block.allowed or {}).items()} == {
-            (machine.number, ("E0001",)),
-            (gateway.number, ("gateway-1", "E0002", "E0003")),
+        assert {each for block in shop.blocks for each in block.allowed or ()} == {
+            Allowance((machine.number,), ("E0001",)),
+            Allowance((gateway.number,), ("gateway-1", "E0002", "E0003")),
         }
         rejects = [reject.verdict for parsed in fates for reject in parsed.columns.rejects]
         assert [(r.reason, r.device_id) for r in rejects] == [
@@ -596,3 +597,20 @@ async def test_handshakes_that_fail_leave_their_places(certificates: Plant) -> N
         assert shop.listener.admission.taken == 0
         machine = await connect(shop, client(certificates))
         await machine.close()
+
+
+async def test_a_list_is_said_once_for_all_connections_of_an_identity(certificates: Plant) -> None:
+    """So what a block carries of lists is bounded by the configuration, not by who connects how often."""
+    bound = settings(certificates, bind_identity=True, identities={"gateway-1": ("E0002",)})
+    async with floor(bound) as shop:
+        machines = [await connect(shop, client(certificates, "gateway-1")) for _ in range(3)]
+        shop.listener.assembler._timer = asyncio.get_running_loop().call_later(DEADLINE_S, print)  # no tick
+        for machine in machines:
+            await machine.send(RECORD.replace(b"E0001", b"E0002"))
+        await reached(lambda: len(shop.listener.assembler.arrivals.pieces) == 3, "the records")
+        shop.listener.assembler.tick()
+        [allowance] = shop.blocks[-1].allowed or ()
+        assert set(allowance.connections) == {machine.number for machine in machines}
+        assert allowance.devices == ("gateway-1", "E0002")
+        for machine in machines:
+            await machine.close()

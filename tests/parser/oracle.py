@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from parser.block import Block, chunk_table
+from parser.block import Allowance, Block, chunk_table
 from parser.framing import CUT_OFF, Chunk, Ending, Framer
 from parser.parsed import ParsedBlock
 from parser.reference import parse_record, refuse
@@ -79,7 +79,8 @@ def block_of(
 ) -> Block:
     """A block of (connection, chunk) pairs."""
     table, payload = chunk_table(chunks)
-    return Block(1, NODE, FIRST_RECORD, 1_700_000_000_000_000, rules, (), table, payload, allowed)
+    permits = None if allowed is None else tuple(Allowance((c,), devices) for c, devices in allowed.items())
+    return Block(1, NODE, FIRST_RECORD, 1_700_000_000_000_000, rules, (), table, payload, permits)
 
 
 def observe(parsed: ParsedBlock) -> Iterator[tuple[int, Judged]]:

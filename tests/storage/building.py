@@ -1,8 +1,8 @@
 """Blocks as the server makes them, from what connections sent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from parser.block import Block, Closed, Event, Opened, Started, chunk_table
+from parser.block import Allowance, Block, Closed, Event, Opened, Started, chunk_table
 from parser.framing import Chunk, Ending, Framer
 from parser.parsed import ParsedBlock
 from parser.settings import Rules
@@ -38,7 +38,7 @@ class Machinery:
         events: tuple[Event, ...] = (),
         ends: Sequence[tuple[int, Ending]] = (),
         later_ms: int = 20,
-        allowed: Mapping[int, tuple[str, ...]] | None = None,
+        allowed: tuple[Allowance, ...] | None = None,
     ) -> ParsedBlock:
         """One tick: (connection, bytes) as they came, then the ends of connections."""
         chunks: list[tuple[int, Chunk]] = []

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from parser.block import from_seq, to_seq
+from parser.block import Allowance, from_seq, to_seq
 from parser.framing import Ending
 from parser.parsed import ParsedBlock
 from parser.verdicts import Accepted
@@ -357,7 +357,9 @@ async def test_what_was_cut_off_is_never_judged_again(store: Store, writer: Tabl
 
 async def test_who_sent_for_another_device_is_never_judged_again(store: Store, writer: TableWriter) -> None:
     """The reject is kept with its device and its bytes, and no replay makes it good."""
-    block = Machinery().block([(1, b"E0001,1,2,3,4,5#E0002,1,2,3,4,5#")], allowed={1: ("E0001",)})
+    block = Machinery().block(
+        [(1, b"E0001,1,2,3,4,5#E0002,1,2,3,4,5#")], allowed=(Allowance((1,), ("E0001",)),)
+    )
     written = writer.write(None, [block], JOURNAL)
     assert (written.stored, written.rejected) == (1, {"wrong_identity": 1})
     quarantine = store.quarantine()
