@@ -29,6 +29,9 @@ _SLICE: Final = 16_384
 _MOST_UNSENT: Final = 65_536
 """What TLS may want to say to a client that doesn't listen, before it is cut off; we say much less."""
 
+_MOST_BARREN: Final = 32_768
+"""Bytes without one of data among them; a record of TLS that comes in pieces is half as long at most."""
+
 _NOBODY: Final = asyncio.Protocol()
 
 
@@ -46,6 +49,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
     """One connection's TLS, on the server's side."""
 
     __slots__ = (
+        "_barren",
         "_ended",
         "_held",
         "_identity",
@@ -68,6 +72,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         self._identity: str | None = None
         self._held = True  # until the turn of the loop is over in which somebody may want to pause reading
         self._paused = self._ended = False
+        self._barren = 0
         self.phase = Phase.SHAKING
         self.settled: asyncio.Future[HandshakeError | None] = asyncio.get_running_loop().create_future()
         """What became of the handshake."""
@@ -92,6 +97,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         except HandshakeError as error:
             self._fail(str(error))
         self._flush()
+        self._weigh(len(data), plain)
         self._deliver(plain)
 
     def eof_received(self) -> bool:
@@ -150,6 +156,13 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
             self._ended = not data
             plain.append(data)
 
+    def _weigh(self, size: int, plain: list[bytes]) -> None:
+        """Cut off who sends only messages of TLS itself: each new key costs us more than the client."""
+        if self.phase is Phase.OPEN and not self._held and not self._incoming.pending:
+            self._barren = 0 if plain else self._barren + size
+            if self._barren > _MOST_BARREN:
+                self.abort()
+
     def _deliver(self, plain: list[bytes]) -> None:
         data = plain[0] if len(plain) == 1 else b"".join(plain)
         if data:
@@ -202,8 +215,8 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         self._raw.set_write_buffer_limits(high, low)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Encrypt and send."""
-        if self.phase is Phase.OPEN:
+        """Encrypt and send; nothing where the stream broke, of which the protocol hears only soon."""
+        if not self.is_closing():
             self._tls.write(data)
             self._flush()
 

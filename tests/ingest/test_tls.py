@@ -1,6 +1,8 @@
 """TLS on real sockets: who is let in, who is not and why, and that all else is as without it."""
 
+import _ssl
 import asyncio
+import ctypes
 import os
 import random
 import shutil
@@ -19,9 +21,9 @@ from ingest.encrypted import Encrypted
 from ingest.errors import CertificateError, HandshakeError
 from ingest.settings import IngestSettings
 from ingest.tls import Certificates, Failures, identity_of
+from parser.block import Allowance
 from parser.framing import Ending
 from parser.parsed import ParsedBlock
-from parser.block import Allowance
 from parser.verdicts import Reason
 from tests.ingest.building import DEADLINE_S
 from tests.ingest.floor import RECORD, Floor, Machine, floor, reached
@@ -175,18 +177,23 @@ async def test_acknowledgements_come_over_tls(certificates: Plant) -> None:
         await machine.close()
 
 
+def shake(tls: ssl.SSLObject, sock: socket.socket, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+    """Do the handshake; what the client says last is still to be sent."""
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            sock.sendall(outgoing.read())
+            incoming.write(sock.recv(65_536))
+
+
 def half_close(port: int, context: ssl.SSLContext, data: bytes) -> bytes:
     """Send, say by TLS that this was all, end our half of the socket, and read what still comes."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
     with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as sock:
-        while True:
-            try:
-                tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                sock.sendall(outgoing.read())
-                incoming.write(sock.recv(65_536))
+        shake(tls, sock, incoming, outgoing)
         tls.write(data)
         with suppress(ssl.SSLWantReadError):
             tls.unwrap()
@@ -214,6 +221,61 @@ async def test_the_last_acknowledgement_comes_after_a_half_close(certificates: P
         assert await ending == b"ACK,3#"
         await reached(lambda: not shop.listener.connections, "the end")
         assert shop.closed[0].why == "closed"
+
+
+async def test_a_stream_that_broke_holds_up_nobody(certificates: Plant) -> None:
+    """TLS can say nothing there any more, while the loop has not told of the end yet: others are told."""
+    async with floor(settings(certificates)) as shop:
+        shop.commits = False
+        broken = await connect(shop, client(certificates), acknowledged=True)
+        sound = await connect(shop, client(certificates), acknowledged=True)
+        for machine in (broken, sound):
+            await machine.send(RECORD)
+        await reached(lambda: shop.records == 2, "the records")
+        [transport] = [c._transport for c in shop.listener.connections if c.id == broken.number]
+        assert isinstance(transport, Encrypted)
+        transport.data_received(b"\x17\x03\x03\x00\x20" + bytes(32))
+        shop.commit()
+        assert await sound.acknowledged() == 1
+        await reached(lambda: shop.closed, "the closing")
+        assert shop.closed[0].why == "reset"
+        await sound.close()
+        broken.writer.close()
+
+
+def key_updates(port: int, context: ssl.SSLContext, count: int, data: bytes) -> bool:
+    """Ask so often for new keys, then send; whether the server has cut us off."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    native = ctypes.c_void_p.from_address(id(tls._sslobj) + object.__basicsize__ + 8)  # type: ignore[attr-defined]
+    library = ctypes.CDLL(_ssl.__file__)
+    with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as sock:
+        shake(tls, sock, incoming, outgoing)
+        for _ in range(count):
+            assert library.SSL_key_update(native, 1) == 1
+            assert library.SSL_do_handshake(native) == 1
+        tls.write(data)
+        try:
+            sock.sendall(outgoing.read())
+            with suppress(ssl.SSLWantReadError):
+                tls.unwrap()
+            sock.sendall(outgoing.read())
+            while sock.recv(65_536):
+                pass
+        except ConnectionError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(("count", "stored"), [(100, 1), (4_000, 0)])
+async def test_who_only_changes_keys_is_cut_off(certificates: Plant, count: int, stored: int) -> None:
+    """Some may; what costs the server more than the client, and brings nothing, ends soon."""
+    async with floor(settings(certificates)) as shop:
+        port = shop.listener.ports[0]
+        cut = await asyncio.to_thread(key_updates, port, client(certificates), count, RECORD)
+        await reached(lambda: shop.closed, "the closing")
+        assert shop.closed[0].why == ("reset" if cut else "closed")
+        assert (shop.records, cut) == (stored, not stored)
 
 
 @pytest.mark.parametrize(
