@@ -11,8 +11,10 @@ STOPPED    for good, when the server ends
 import asyncio
 import sys
 import time
+from asyncio.subprocess import PIPE
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -120,7 +122,9 @@ class Supervisor:
         if not self._noted or stamp_us >= self._noted[-1].stamp_us + _NOTED_EVERY_US:
             self._noted.append(_Noted(block, stamp_us))
         stdin = self._process.stdin if self._process is not None else None
-        if stdin is not None and stdin.transport.get_write_buffer_size() < _UNREAD_BYTES:
+        if stdin is None or stdin.is_closing():  # it has ended; the next one is told at its start
+            return
+        if stdin.transport.get_write_buffer_size() < _UNREAD_BYTES:
             stdin.write(b"%d\n" % block)
 
     async def flush(self, seconds: float) -> bool:
@@ -157,27 +161,39 @@ class Supervisor:
             code = await self._run()
             if self._state is SinkState.STOPPED:
                 return
-            self._state, self._trouble = SinkState.RESTARTING, f"its process ended with status {code}"
+            self._state = SinkState.RESTARTING
+            self._trouble = (
+                "its process can't be started" if code is None else f"its process ended with status {code}"
+            )
             self._metrics.sink_restarts.labels(self._name).inc()
             _log.error("sink_ended", sink=self._name, status=code)
             lived = asyncio.get_running_loop().time() - begun
             rest = _FIRST_REST_S if lived > _LONGEST_REST_S else min(2 * rest, _LONGEST_REST_S)
             await asyncio.sleep(rest)
 
-    async def _run(self) -> int:
-        self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "ingest.sink",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
+    async def _run(self) -> int | None:
+        """Start it and hear it to its end; what it ended with, None where it could not be started."""
+        try:
+            self._process = process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "ingest.sink", stdin=PIPE, stdout=PIPE
+            )
+        except OSError as error:  # no memory, no descriptors: that passes
+            _log.error("sink_not_started", sink=self._name, reason=error.strerror)
+            return None
         assert process.stdin is not None  # noqa: S101  # both are pipes
         assert process.stdout is not None  # noqa: S101
         process.stdin.write(msgspec.json.encode(self._task) + b"\n%d\n" % self._newest)
-        async for line in process.stdout:
-            self._hear(msgspec.json.decode(line, type=SinkReport))
+        try:
+            await self._hear_all(process.stdout)
+        except (msgspec.MsgspecError, ValueError) as error:  # no report, or a line that is longer than any
+            _log.error("sink_not_understood", sink=self._name, reason=str(error))
+            with suppress(ProcessLookupError):  # it is gone already
+                process.kill()
         return await process.wait()
+
+    async def _hear_all(self, stdout: asyncio.StreamReader) -> None:
+        async for line in stdout:
+            self._hear(msgspec.json.decode(line, type=SinkReport))
 
     def _hear(self, report: SinkReport) -> None:
         if report.trouble and report.trouble != self._trouble:

@@ -123,6 +123,29 @@ async def test_a_killed_sink_is_started_again_and_writes_nothing_twice(tmp_path:
         assert line.is_complete()
 
 
+async def test_a_sink_that_can_not_start_or_talks_nonsense_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor or memory for its process, or with a library that prints: both pass."""
+    python, program = sys.executable, tmp_path / "sink"
+    program.write_text("#!/bin/sh\necho nonsense\nexec sleep 600\n")
+    program.chmod(0o700)
+    async with running(tmp_path) as line:
+        restarts = line.metrics.sink_restarts.labels("sqlite")._value
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+        os.kill(line.process(), signal.SIGKILL)
+        await reached(lambda: restarts.get() >= 2, "a start that fails")
+        line.commit()
+        assert "can't be started" in line.supervisor.statistics.trouble
+        monkeypatch.setattr(sys, "executable", str(program))
+        before = restarts.get()
+        await reached(lambda: restarts.get() >= before + 2, "nonsense")
+        monkeypatch.setattr(sys, "executable", python)
+        line.commit(3)
+        assert await line.supervisor.flush(30)
+        assert line.is_complete()
+
+
 async def test_a_sink_that_hangs_delays_only_itself(tmp_path: Path) -> None:
     """A bounded flush says so; when it goes on, it catches up."""
     async with running(tmp_path) as line:
