@@ -19,8 +19,11 @@ from headrace.workers.plan import Plan
 from ingest.server import ServerStatistics
 from parser.block import Block, decode_block
 
-TASK_BYTES: Final = 1 << 20
-"""More than a configuration can be."""
+TASK_BYTES: Final = 64 << 20
+"""More than a configuration can be, also one that lists what tens of thousands of machines may send for."""
+
+MESSAGE_BYTES: Final = 64 << 20
+"""More than a worker says at once: blocks of the live view are the most."""
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -92,6 +95,11 @@ class Seen(msgspec.Struct, frozen=True, tag="seen"):
 
 Message = Listening | Refused | Report | Seen
 
+
+class NonsenseError(Exception):
+    """What came is no message; nothing that follows can be understood."""
+
+
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Message)
 
@@ -103,11 +111,24 @@ def encode(message: Message) -> bytes:
 
 
 async def read_message(stream: asyncio.StreamReader) -> Message | None:
-    """The next message; None when there are no more, whole ones."""
+    """The next message; None when there are no more, whole ones.
+
+    Raises:
+        NonsenseError: what comes is none.
+    """
     try:
         (length,) = _LENGTH.unpack(await stream.readexactly(_LENGTH.size))
+        if length > MESSAGE_BYTES:
+            raise NonsenseError(f"a message of {length} bytes")
         data = await stream.readexactly(length)
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
-    message: Message = _decoder.decode(data)
+    return _decode(data)
+
+
+def _decode(data: bytes) -> Message:
+    try:
+        message: Message = _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise NonsenseError(str(error)) from error
     return message

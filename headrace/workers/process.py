@@ -89,11 +89,13 @@ class _Link:
 
     @classmethod
     async def open(cls) -> "_Link":
-        """Take standard input and output for it."""
+        """Take standard input and output for it; what anything prints from now on goes to standard error."""
         loop = asyncio.get_running_loop()
+        words = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         orders = asyncio.StreamReader(limit=TASK_BYTES)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-        _, out = await loop.connect_write_pipe(_Out, sys.stdout)
+        _, out = await loop.connect_write_pipe(_Out, words)
         return cls(orders, out)
 
 

@@ -11,6 +11,8 @@ What it says when it can't start ends the server only at the server's own start.
 
 import asyncio
 import sys
+from asyncio.subprocess import PIPE
+from contextlib import suppress
 from enum import StrEnum
 from typing import Final
 
@@ -23,6 +25,7 @@ from headrace.workers.figures import WorkerFigures, WorkerMetrics
 from headrace.workers.messages import (
     Listening,
     Message,
+    NonsenseError,
     Order,
     Refused,
     Report,
@@ -32,6 +35,7 @@ from headrace.workers.messages import (
 )
 from ingest.live import LiveView
 from ingest.server import ServerStatistics
+from parser.block import DamagedBlockError
 
 _FIRST_REST_S: Final = 0.2
 _LONGEST_REST_S: Final = 5.0
@@ -90,7 +94,7 @@ class Worker:
 
     def tell(self, order: Order) -> None:
         """Give it an order, unless it hears none."""
-        stdin = self._process.stdin if self._process is not None else None
+        stdin = self._stdin()
         if stdin is not None and stdin.transport.get_write_buffer_size() < _UNREAD_BYTES:
             stdin.write(order.encode() + b"\n")
 
@@ -102,8 +106,14 @@ class Worker:
     def change(self, config: Config) -> None:
         """Let it go by another configuration, now and when it is started again."""
         self._task = msgspec.structs.replace(self._task, config=config)
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(msgspec.json.encode(config) + b"\n")
+        stdin = self._stdin()
+        if stdin is not None:
+            stdin.write(msgspec.json.encode(config) + b"\n")
+
+    def _stdin(self) -> asyncio.StreamWriter | None:
+        """Its input, while it hears what is written there."""
+        stdin = self._process.stdin if self._process is not None else None
+        return None if stdin is None or stdin.is_closing() else stdin
 
     async def ask(self, seconds: float) -> None:
         """Hear how it is, if it says so in this time."""
@@ -163,22 +173,31 @@ class Worker:
             f"worker {self.number} ended with status {self._status} before it listened; the log says why"
         )
 
-    async def _run(self) -> int:
-        self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "headrace.workers.process",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
+    async def _run(self) -> int | None:
+        """Start it and hear it to its end; what it ended with, None where it could not be started."""
+        try:
+            self._process = process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "headrace.workers.process", stdin=PIPE, stdout=PIPE
+            )
+        except OSError as error:  # no memory, no descriptors: that passes
+            self._refused = f"its process can't be started: {error.strerror}"
+            return None
         assert process.stdin is not None  # noqa: S101  # both are pipes
         assert process.stdout is not None  # noqa: S101
         process.stdin.write(msgspec.json.encode(self._task) + b"\n")
         if self.state is WorkerState.STOPPED:  # the server ended while it was being started
             process.stdin.close()
-        while (message := await read_message(process.stdout)) is not None:
-            self._hear(message)
+        try:
+            await self._hear_all(process.stdout)
+        except (NonsenseError, DamagedBlockError) as error:
+            _log.error("worker_not_understood", worker=self.number, reason=str(error))
+            with suppress(ProcessLookupError):  # it is gone already
+                process.kill()
         return await process.wait()
+
+    async def _hear_all(self, stdout: asyncio.StreamReader) -> None:
+        while (message := await read_message(stdout)) is not None:
+            self._hear(message)
 
     def _hear(self, message: Message) -> None:
         match message:

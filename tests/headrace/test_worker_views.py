@@ -1,6 +1,7 @@
 """What the parent makes of what its workers tell it: metrics, readiness, and the live view's way."""
 
 import asyncio
+import sys
 from itertools import accumulate
 from pathlib import Path
 
@@ -14,18 +15,32 @@ from structlog.testing import capture_logs
 from headrace.config import Config
 from headrace.starting import StartOptions, warn_of_others
 from headrace.workers.crew import Crew
-from headrace.workers.figures import WorkerFigures, families
+from headrace.workers.figures import WorkerFigures, WorkerMetrics, families
 from headrace.workers.forwarding import Forwarder
-from headrace.workers.messages import Listening, Message, Refused, Seen, encode, read_message
+from headrace.workers.messages import (
+    MESSAGE_BYTES,
+    Listening,
+    Message,
+    NonsenseError,
+    Refused,
+    Seen,
+    SeenBlock,
+    WorkerTask,
+    encode,
+    read_message,
+)
 from headrace.workers.plan import Plan, worker_config, worker_folders
-from headrace.workers.worker import WorkerState
+from headrace.workers.worker import Worker, WorkerState
 from ingest.journal import Journal, JournalState, JournalStatistics, worker_folder
 from ingest.journal.journal import Tail
+from ingest.live import LivePublisher
 from ingest.server import ServerStatistics
 from ingest.settings import JournalSettings
 from ingest.supervisor import SinkState, SinkStatistics
 from parser.block import Block
+from storage.live import LiveFeed
 from tests.ingest.building import chain, same
+from tests.ingest.floor import reached
 
 
 class Process:
@@ -150,6 +165,61 @@ async def test_messages_come_whole_or_not_at_all() -> None:
     stream.feed_eof()
     assert [await read_message(stream), await read_message(stream)] == words
     assert await read_message(stream) is None
+
+
+NONSENSE = [
+    b"\0\0\0\x05hello",
+    b"\0\0\0\x01\x01",
+    (MESSAGE_BYTES + 1).to_bytes(4, "big"),
+    encode(Refused("x"))[:-1] + b"\xff",
+]
+
+
+@pytest.mark.parametrize("data", NONSENSE)
+async def test_nonsense_is_no_message(data: bytes) -> None:
+    """And is not waited for, however much of it is announced."""
+    stream = asyncio.StreamReader()
+    stream.feed_data(data)
+    with pytest.raises(NonsenseError):
+        await read_message(stream)
+
+
+def worker(registry: CollectorRegistry) -> Worker:
+    """One that begins with the next `sys.executable`."""
+    task = WorkerTask(0, Config(), Plan(1, 9400, None), False, False, "json", False)
+    return Worker(task, LivePublisher(LiveFeed()), WorkerFigures(), WorkerMetrics(registry))
+
+
+@pytest.mark.parametrize("said", [NONSENSE[0], encode(Seen([SeenBlock(1, b"", b"", 7)]))])
+async def test_a_worker_that_talks_nonsense_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    """It is ended, since nothing it says can be understood; also where no process can be started at first."""
+    words, program = tmp_path / "words", tmp_path / "worker"
+    words.write_bytes(encode(Listening()) + said)
+    program.write_text(f"#!/bin/sh\ncat {words}\nexec sleep 600\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    registry = CollectorRegistry()
+    watched = worker(registry)
+    with capture_logs() as log:
+        await watched.start()
+        await reached(lambda: watched.state is WorkerState.RESTARTING, "its end")
+        program.rename(tmp_path / "away")
+        await reached(lambda: _restarts(registry) >= 2, "the next end")
+        watched.watch(watched=True)
+        watched.change(Config())
+        (tmp_path / "away").rename(program)
+        words.write_bytes(encode(Listening()))
+        await reached(lambda: watched.state is WorkerState.SERVING, "its new start")
+    assert [line["event"] for line in log if line["event"] == "worker_not_understood"]
+    assert any("can't be started" in (line.get("reason") or "") for line in log)
+    watched._process.kill()  # type: ignore[union-attr]
+    await watched.stop()
+
+
+def _restarts(registry: CollectorRegistry) -> float:
+    return registry.get_sample_value("headrace_worker_restarts_total", {"worker": "0"}) or 0.0
 
 
 async def test_blocks_travel_to_the_live_view_as_they_are() -> None:
