@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
+from benchmarks.certificates import Plant
 from headrace.logs import configure_logs
 from ingest.assembler import Numbering
 from ingest.clock import StampClock
@@ -48,6 +49,14 @@ class Options(msgspec.Struct, frozen=True):
     connections: int = 20_000
     cassandra: CassandraSettings = CassandraSettings()
     """Where the kind `cassandra` writes."""
+
+    plant: Plant | None = None
+    """Whose certificates are asked for and shown; without it there is no TLS."""
+
+    def ingest(self, **more: object) -> IngestSettings:
+        """Free ports, and all that connects."""
+        keys = {"port": 0, "max_connections": self.connections, **more}
+        return msgspec.convert(keys | (self.plant.serve() if self.plant else {}), IngestSettings)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -164,9 +173,8 @@ async def discard(options: Options, meter: Meter) -> list[int]:
         meter.count(ParsedBlock.of(block).block.records)
         loop.call_soon(listener.assembler.committed, block.id)
 
-    settings = IngestSettings(port=0, max_connections=options.connections)
     listener = Listener(
-        settings, Rules(), StampClock(), Numbering(1, 0), submit=submit, metrics=IngestMetrics()
+        options.ingest(), Rules(), StampClock(), Numbering(1, 0), submit=submit, metrics=IngestMetrics()
     )
     await listener.start("bench")
     return listener.ports
@@ -175,9 +183,8 @@ async def discard(options: Options, meter: Meter) -> list[int]:
 async def durable(options: Options, meter: Meter) -> list[int]:
     """Journaled, acknowledged, and passed by a sink that wants nothing."""
     journal = Journal(JournalSettings(path=f"{options.folder}/journal"), 0)
-    settings = IngestSettings(port=0, ack_port=0, max_connections=options.connections)
     server = IngestServer(
-        settings,
+        options.ingest(ack_port=0),
         Rules(),
         journal,
         Numbering(1, 0),
@@ -214,7 +221,7 @@ async def _into_rows(options: Options, meter: Meter, storage: StorageSettings) -
     journal = Journal(JournalSettings(path=f"{options.folder}/journal"), 0)
     metrics = IngestMetrics()
     server = IngestServer(
-        IngestSettings(port=0, ack_port=0, max_connections=options.connections),
+        options.ingest(ack_port=0),
         Rules(),
         journal,
         Numbering(1, 0),

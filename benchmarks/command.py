@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from benchmarks import ordering, parsing, storing, streaming
+from benchmarks import encryption, hostile, ordering, parsing, storing, streaming
 from benchmarks.report import Comparison, Figure, make_report, publish
 
 _RESULTS: Final = Path("benchmarks/results/local")
@@ -23,6 +23,8 @@ _BENCHMARKS: Final[dict[str, tuple[Benchmark, str]]] = {
     "connections": (streaming.connections, "10 000 connections: what an idle one costs."),
     "latency": (storing.latency, "Sent to readable row at 20 000 records/s."),
     "orders": (ordering.orders, "Orders to the supplier, alone, beside telemetry, and far too many."),
+    "tls": (encryption.tls, "TLS against none: rates of 4 connections, and 10 000 idle ones."),
+    "hostile": (hostile.hostile, "A machine alone, and beside 200 strangers who do all they can."),
 }
 
 _runs = click.option(

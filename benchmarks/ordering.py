@@ -3,28 +3,25 @@
 All of them are the real commands in processes of their own, on the embedded database, reached over loopback.
 """
 
-import json
 import os
 import secrets
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
-from urllib.request import urlopen
 
 import msgspec
 
 from benchmarks.customers import Heard, Load, order
 from benchmarks.report import Comparison, Figure, compare, middle, p99_of, percentiles
 from benchmarks.running import LAST_CORE, cpu_seconds, peak_mib, pinned, sending
+from benchmarks.serving import COMMAND, metrics, next_address, next_line, page, running, write_config
 from headrace.mes import TOKEN
 from simulator.blast import prepare
 
-_COMMAND: Final = Path(sys.executable).with_name("headrace")
 _RATE: Final = 50.0
 _RECORDS: Final = 100_000
 _CUSTOMERS: Final = 16
@@ -37,7 +34,6 @@ _REGULARS: Final = 64
 
 _WARM_UP_S: Final = 1.0
 _READY_S: Final = 60.0
-_END_S: Final = 30.0
 _STORED: Final = 'headrace_records_stored_total{sink="tables"}'
 
 
@@ -48,10 +44,10 @@ class Site:
         """Wait until it has told its addresses and its sink runs."""
         self.pid = process.pid
         self.token = token
-        self.machines = _address(process, "machines")
-        self.pages = _address(process, "pages")
+        self.machines = next_address(process, "machines")
+        self.pages = next_address(process, "pages")
         deadline = time.monotonic() + _READY_S
-        while b'"state":"running"' not in self._get("readyz"):
+        while b'"state":"running"' not in page(self.pages, "readyz"):
             if time.monotonic() > deadline:
                 raise RuntimeError("the server's sink did not start")
             time.sleep(0.05)
@@ -62,12 +58,7 @@ class Site:
 
     def stored(self) -> float:
         """Records in the tables since the start."""
-        lines = self._get("metrics").decode().splitlines()
-        return next((float(line.split()[-1]) for line in lines if line.startswith(_STORED)), 0.0)
-
-    def _get(self, page: str) -> bytes:
-        with urlopen(f"http://127.0.0.1:{self.pages}/{page}", timeout=_READY_S) as answer:
-            return bytes(answer.read())
+        return metrics(self.pages).get(_STORED, 0.0)
 
 
 def orders(runs: int, seconds: float) -> tuple[list[Figure], list[Comparison]]:
@@ -175,36 +166,15 @@ def site(*, core: int | None) -> Iterator[Site]:
     environment = {**os.environ, TOKEN: secrets.token_hex(16)}
     with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=Path.cwd()) as name, ExitStack() as stack:
         config = Path(name) / "bench.toml"
-        config.write_text(_sections(name, ""))
+        write_config(config, {})
         with pinned(None if core is None else LAST_CORE):
-            supplier = stack.enter_context(_process("mes", config, environment))
-        url = _line(supplier).removeprefix("mes: ")
-        config.write_text(_sections(name, url))
+            supplier = stack.enter_context(running("mes", config, environment))
+        url = next_line(supplier).removeprefix("mes: ")
+        write_config(config, {"orders": {"mes_url": url}})
         token = _customer(config)
         with pinned(core):
-            server = stack.enter_context(_process("serve", config, environment))
+            server = stack.enter_context(running("serve", config, environment))
         yield Site(server, token)
-
-
-def _sections(folder: str, mes_url: str) -> str:
-    """A configuration on free ports, with all that is written in this folder."""
-    supplier = {"mes_url": mes_url} if mes_url else {}
-    sections: dict[str, dict[str, object]] = {
-        "ingest": {"port": 0},
-        "journal": {"path": f"{folder}/journal"},
-        "storage.sqlite": {"path": f"{folder}/tables.db"},
-        "http": {"port": 0},
-        "accounts": {"path": f"{folder}/accounts.db"},
-        "orders": {"path": f"{folder}/orders.db", **supplier},
-        "log": {"path": f"{folder}/log.db"},
-        "mes": {"port": 0, "path": f"{folder}/mes.db"},
-    }
-    lines = [
-        line
-        for section, keys in sections.items()
-        for line in (f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items()))
-    ]
-    return "\n".join([*lines, ""])
 
 
 def _customer(config: Path) -> str:
@@ -213,43 +183,6 @@ def _customer(config: Path) -> str:
         ("user", "add", "plant", "--role", "customer", "--no-password"),
         ("token", "create", "plant", "--label", "bench", "--days", "1"),
     ):
-        called = [_COMMAND, *words, "--config", config]
+        called = [COMMAND, *words, "--config", config]
         done = subprocess.run(called, capture_output=True, text=True, check=True)
     return done.stdout.strip()
-
-
-@contextmanager
-def _process(command: str, config: Path, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[str]"]:
-    with config.with_name(f"{command}.log").open("w") as log:
-        process = subprocess.Popen(
-            [_COMMAND, command, "--config", config],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.communicate(timeout=_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-
-
-def _line(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None  # noqa: S101  # it is a pipe
-    line = process.stdout.readline()
-    if not line:
-        raise RuntimeError("a process ended before it was ready; its log says why")
-    return line.strip()
-
-
-def _address(process: "subprocess.Popen[str]", name: str) -> int:
-    """The port behind this name, among the lines that the server says at its start."""
-    line = _line(process)
-    while not line.startswith(f"{name}: "):
-        line = _line(process)
-    return int(line.rpartition(":")[2])

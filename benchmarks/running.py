@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from benchmarks.certificates import Plant
 from benchmarks.child import Options, Outcome
 from benchmarks.report import Figure, percentiles
 from simulator.blast import BlastResult, Prepared, prepare, send
@@ -78,10 +80,11 @@ def child(
     core: int | None = None,
     connections: int = 20_000,
     cassandra: CassandraSettings | None = None,
+    plant: Plant | None = None,
 ) -> Iterator[Child]:
     """A measured process for as long as the context lasts, in a folder of its own on the local disk."""
     with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=Path.cwd()) as folder:
-        started = Child(kind, Options(folder, core, connections, cassandra or CassandraSettings()))
+        started = Child(kind, Options(folder, core, connections, cassandra or CassandraSettings(), plant))
         try:
             yield started
         finally:
@@ -99,12 +102,17 @@ def blast(
     rate: float | None = None,
     core: int | None = None,
     cassandra: CassandraSettings | None = None,
+    plant: Plant | None = None,
+    machine: str = "",
     note: str = "",
 ) -> tuple[Figure, BlastResult]:
-    """Send so many records to a process, as fast as it takes them or at a rate; what it took."""
+    """Send so many records to a process, as fast as it takes them or at a rate; what it took.
+
+    With a plant they go over TLS, as this machine of it.
+    """
     records -= records % prepared.records
     with (
-        child(kind, core=core, cassandra=cassandra) as measured,
+        child(kind, core=core, cassandra=cassandra, plant=plant) as measured,
         pinned(None if core is None else LAST_CORE),
     ):
         port = measured.ports[1] if ack else measured.ports[0]
@@ -117,6 +125,7 @@ def blast(
             rate=rate,
             per_packet=per_packet,
             ack=ack,
+            tls=plant.client(machine) if plant else None,
         )
         in_bytes = kind.startswith("counting")
         size = len(prepared.payload) / prepared.records
@@ -180,6 +189,19 @@ def send_marks(port: int, devices: int, packets: int, per_packet: int, sent: lis
             sock.sendall(filler + b"mark,1,%d,1,1,1#" % number)
 
 
+def allow_files(count: int) -> None:
+    """Let this process, and those that it starts, have so many files open.
+
+    Raises:
+        RuntimeError: more than an administrator allows.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise RuntimeError(f"{count} open files are needed, and {hard} allowed (ulimit -Hn)")
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
 def cpu_seconds(pid: int) -> float:
     """Processor time of a process and its living children."""
     pids = [pid]
@@ -194,5 +216,14 @@ def cpu_seconds(pid: int) -> float:
 
 def peak_mib(pid: int) -> float:
     """The most memory that a process had resident."""
+    return _memory_kib(pid, "VmHWM") / 1024
+
+
+def resident_kib(pid: int) -> int:
+    """What a process has resident now."""
+    return _memory_kib(pid, "VmRSS")
+
+
+def _memory_kib(pid: int, which: str) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    return next(int(line.split()[1]) for line in lines if line.startswith(which))

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from benchmarks.report import Comparison, Figure, compare, middle, percentiles
-from benchmarks.running import blast, child
+from benchmarks.running import blast, child, resident_kib
 from ingest.clock import ClockReading
 from ingest.journal.segment import Segment, SegmentHead
 from parser.block import Block, chunk_table
@@ -129,10 +129,10 @@ def _connections(idle: int, active: int, records: int) -> tuple[Figure, Figure]:
     prepared: Prepared = prepare(active, active)
     records -= records % prepared.records
     with child("discard") as measured:
-        before = _resident_kib(measured.pid)
+        before = resident_kib(measured.pid)
         held = [_connect(measured.ports[0]) for _ in range(idle)]
         time.sleep(1.0)
-        each = (_resident_kib(measured.pid) - before) / idle
+        each = (resident_kib(measured.pid) - before) / idle
         sent = send(
             "127.0.0.1", measured.ports[0], prepared, connections=active, records=records, per_packet=True
         )
@@ -152,8 +152,3 @@ def _connections(idle: int, active: int, records: int) -> tuple[Figure, Figure]:
 
 def _connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port))
-
-
-def _resident_kib(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))

@@ -38,6 +38,35 @@ def test_orders_are_placed_by_a_real_gateway_with_a_real_supplier(tmp_path: Path
     assert report["comparisons"][-1]["ratio"] == 0
 
 
+def test_tls_is_measured_beside_none_with_the_same_sender(tmp_path: Path) -> None:
+    """In bulk, a record a packet, and idle connections; each beside what it cost."""
+    words = ["tls", "--runs", "1", "--seconds", "0.1", "--out", str(tmp_path)]
+    result = CliRunner().invoke(bench, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    report = json.loads((tmp_path / "tls.json").read_text())
+    assert [figure["name"] for figure in report["figures"][:4]] == [
+        "plain, in bulk",
+        "TLS, in bulk",
+        "plain, a record a packet",
+        "TLS, a record a packet",
+    ]
+    assert all(figure["rate"] > 0 for figure in report["figures"])
+    assert all("the sender busy" in figure["note"] for figure in report["figures"][:4])
+
+
+def test_strangers_do_all_they_can_and_a_machine_loses_nothing(tmp_path: Path) -> None:
+    """Every kind of attack is counted by a real server, with TLS and without; none is in its log as ours."""
+    words = ["hostile", "--runs", "1", "--seconds", "0.5", "--out", str(tmp_path)]
+    result = CliRunner().invoke(bench, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    report = json.loads((tmp_path / "hostile.json").read_text())
+    assert all(figure["percentiles_ms"]["p99"] > 0 for figure in report["figures"])
+    found = {comparison["what"]: comparison["ratio"] for comparison in report["comparisons"]}
+    assert found["records sent and not acknowledged"] == 0
+    assert found["kinds of attack that the server did not count"] == 0
+    assert found["tracebacks in the servers' logs"] == 0
+
+
 @pytest.mark.parametrize("kind", ["discard", "durable", "store"])
 def test_a_rate_counts_what_came_out_at_the_far_end(kind: str) -> None:
     """Malformed and empty records take numbers; only rows count as stored."""
