@@ -60,11 +60,17 @@ class Acceptor:
         accepted: Callable[[socket.socket, Address], None],
         *,
         exhausted: Callable[[], None],
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`accepted` owns each socket it gets; `exhausted` is called at each rest."""
+        """`accepted` owns each socket it gets; `exhausted` is called at each rest.
+
+        Nobody is accepted while it is `crowded`, which is asked again at each turn of the loop.
+        """
         self._socket = listening
         self._accepted = accepted
         self._exhausted = exhausted
+        self._crowded = crowded
+        self._asked = False
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._calm: asyncio.TimerHandle | None = None
@@ -101,6 +107,9 @@ class Acceptor:
         self._socket.close()
 
     def _accept(self) -> None:
+        if self._crowded():
+            self._ask_again()
+            return
         lacking = self._take(_AT_ONCE)
         if lacking is not None:
             self._rest(lacking)
@@ -119,10 +128,16 @@ class Acceptor:
             sock.setblocking(False)
             self._accepted(sock, (str(address[0]), int(address[1])))
         else:  # more may wait already, and of them the loop says nothing until the next one knocks
-            self._loop.call_soon(self._accept_more)
+            self._ask_again()
         return None
 
+    def _ask_again(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self._loop.call_soon(self._accept_more)
+
     def _accept_more(self) -> None:
+        self._asked = False
         if self.open and self._timer is None:
             self._accept()
 

@@ -10,7 +10,8 @@ loop's exception handler, or the log, of what strangers do (measured in docs/arc
        |                         +--anything else that ends it: the stream broke ----------> LOST
        +--failed or too late--> FAILED -----------------------------------------------------> LOST
 
-What came and may not be read on (`pause_reading`) stays encrypted: at most one read of the socket.
+What came and may not be read on (`pause_reading`) stays encrypted: at most one read of the socket. So does
+what came for a handshake until it is its turn (`ingest.turns`); its deadline stands still meanwhile.
 """
 
 import asyncio
@@ -18,10 +19,12 @@ import socket
 import ssl
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 from typing import Any, Final, cast
 
 from ingest.errors import HandshakeError
 from ingest.tls import identity_of
+from ingest.turns import Turns
 
 _SLICE: Final = 16_384
 """Bytes decrypted in one go, the most that TLS puts into one of its records: so the buffers stay small."""
@@ -32,6 +35,7 @@ _MOST_UNSENT: Final = 65_536
 _MOST_BARREN: Final = 32_768
 """Bytes without one of data among them; a record of TLS that comes in pieces is half as long at most."""
 
+_LATE: Final = "not done in time"
 _NOBODY: Final = asyncio.Protocol()
 
 
@@ -50,23 +54,32 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
 
     __slots__ = (
         "_barren",
+        "_due",
         "_ended",
         "_held",
         "_identity",
         "_incoming",
+        "_left_s",
+        "_loop",
         "_outgoing",
         "_paused",
         "_protocol",
         "_raw",
+        "_timer",
         "_tls",
+        "_turns",
         "phase",
         "settled",
     )
 
-    def __init__(self, protocol: asyncio.Protocol, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, protocol: asyncio.Protocol, context: ssl.SSLContext, turns: Turns, timeout_s: float
+    ) -> None:
         """`protocol` learns of the connection when the handshake is done, and never if it fails."""
         super().__init__()
+        self._loop = asyncio.get_running_loop()
         self._protocol = protocol
+        self._turns = turns
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._identity: str | None = None
@@ -74,8 +87,12 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         self._paused = self._ended = False
         self._barren = 0
         self.phase = Phase.SHAKING
-        self.settled: asyncio.Future[HandshakeError | None] = asyncio.get_running_loop().create_future()
+        self.settled: asyncio.Future[HandshakeError | None] = self._loop.create_future()
         """What became of the handshake."""
+
+        self._left_s = timeout_s
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     # What the socket's transport calls.
 
@@ -83,22 +100,16 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         """The client speaks first."""
         self._raw = cast("asyncio.Transport", transport)
         self._raw.set_write_buffer_limits(high=0)
+        self._await_client()
 
     def data_received(self, data: bytes) -> None:
-        """Go on with the handshake or with decrypting, and hand on what it says."""
-        view, plain = memoryview(data), list[bytes]()
-        try:
-            for start in range(0, len(data) or 1, _SLICE):
-                if not self._ended:
-                    self._incoming.write(view[start : start + _SLICE])
-                    self._advance(plain)
-        except ssl.SSLError as error:
-            self._fail(error.reason or "not TLS")
-        except HandshakeError as error:
-            self._fail(str(error))
-        self._flush()
-        self._weigh(len(data), plain)
-        self._deliver(plain)
+        """Ask for a turn of the handshake, or decrypt."""
+        if self.phase is Phase.SHAKING:
+            self._raw.pause_reading()
+            self._await_turn()
+            self._turns.ask(partial(self._go_on, data), len(data))
+        else:
+            self._take(data)
 
     def eof_received(self) -> bool:
         """The end of the socket is an end of the stream only if TLS has said so before."""
@@ -125,7 +136,45 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         if self.phase is Phase.OPEN:
             self._protocol.resume_writing()
 
+    # The handshake's time, which is the client's only while it is the client's turn.
+
+    def _await_client(self) -> None:
+        self._due = self._loop.time() + self._left_s
+        self._timer = self._loop.call_later(self._left_s, self._settle, HandshakeError("tls_timeout", _LATE))
+
+    def _await_turn(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._left_s = max(0.0, self._due - self._loop.time())
+
+    def _go_on(self, data: bytes) -> None:
+        """It is our turn, if we still want it."""
+        if self.phase is not Phase.SHAKING or self.settled.done():
+            return
+        self._take(data)
+        if self.phase is Phase.SHAKING:
+            self._await_client()
+        if self.phase in {Phase.SHAKING, Phase.OPEN} and not self._paused:
+            self._raw.resume_reading()
+
     # What comes of the bytes.
+
+    def _take(self, data: bytes) -> None:
+        """Go on with the handshake or with decrypting, and hand on what it says."""
+        view, plain = memoryview(data), list[bytes]()
+        try:
+            for start in range(0, len(data) or 1, _SLICE):
+                if not self._ended:
+                    self._incoming.write(view[start : start + _SLICE])
+                    self._advance(plain)
+        except ssl.SSLError as error:
+            self._fail(error.reason or "not TLS")
+        except HandshakeError as error:
+            self._fail(str(error))
+        self._flush()
+        self._weigh(len(data), plain)
+        self._deliver(plain)
 
     def _advance(self, plain: list[bytes]) -> None:
         with suppress(ssl.SSLWantReadError):
@@ -141,7 +190,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         self.phase = Phase.OPEN
         self._flush()
         self._protocol.connection_made(self)
-        self.settled.get_loop().call_soon(self._read_on)
+        self._loop.call_soon(self._read_on)
         self._settle(None)
 
     def _certificate(self) -> dict[str, Any] | None:
@@ -174,7 +223,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         """Decrypt what is here already."""
         self._held = False
         if self.phase is Phase.OPEN and not self._ended:
-            self.data_received(b"")
+            self._take(b"")
 
     def _fail(self, reason: str) -> None:
         """End what can't go on: a handshake by telling the client, a stream by cutting it off."""
@@ -187,6 +236,9 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
             self.abort()
 
     def _settle(self, failure: HandshakeError | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self.settled.done():
             self.settled.set_result(failure)
 
@@ -233,7 +285,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         """Read on."""
         self._paused = False
         self._raw.resume_reading()
-        self.settled.get_loop().call_soon(self._read_on)
+        self._loop.call_soon(self._read_on)
 
     def close(self) -> None:
         """Say that it is over, and close when that has left."""
@@ -250,7 +302,11 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
 
 
 async def shake_hands(
-    sock: socket.socket, protocol: asyncio.Protocol, context: ssl.SSLContext, timeout_s: float
+    sock: socket.socket,
+    protocol: asyncio.Protocol,
+    context: ssl.SSLContext,
+    turns: Turns,
+    timeout_s: float,
 ) -> None:
     """Take an accepted socket in; `protocol` has its connection when this returns.
 
@@ -258,13 +314,10 @@ async def shake_hands(
         HandshakeError: it has none, and the socket is closed or about to be.
         OSError: the client was gone before.
     """
-    encrypted = Encrypted(protocol, context)
+    encrypted = Encrypted(protocol, context, turns, timeout_s)
     await asyncio.get_running_loop().connect_accepted_socket(lambda: encrypted, sock)
     try:
-        async with asyncio.timeout(timeout_s):
-            failure = await encrypted.settled
-    except TimeoutError:
-        failure = HandshakeError("tls_timeout", "not done in time")
+        failure = await encrypted.settled
     finally:
         if encrypted.phase is Phase.SHAKING:  # too late, or the server ends
             encrypted.abort()

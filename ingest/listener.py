@@ -25,6 +25,7 @@ from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
 from ingest.shares import Shares
 from ingest.tls import Certificates, Failures
+from ingest.turns import Turns
 from parser.block import Block, Opened, Started
 from parser.framing import Ending
 from parser.settings import Rules
@@ -67,6 +68,7 @@ class Listener:
         self._adopting: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._failures = Failures(self.now)
+        self._turns = Turns()
         self.certificates: Certificates | None = None
         """With TLS, once it has started."""
 
@@ -96,7 +98,10 @@ class Listener:
             sockets = await listening_sockets(self._settings.host, port, shared=self._settings.share_port)
         except ListenError as error:
             raise ListenError(f"{error} [ingest] host and {key} say where to listen") from error
-        acceptors = [Acceptor(sock, accepted, exhausted=self._metrics.rests.inc) for sock in sockets]
+        acceptors = [
+            Acceptor(sock, accepted, exhausted=self._metrics.rests.inc, crowded=lambda: self._turns.crowded)
+            for sock in sockets
+        ]
         self._acceptors.append(acceptors)
         for acceptor in acceptors:
             acceptor.start()
@@ -184,7 +189,7 @@ class Listener:
             await self._loop.connect_accepted_socket(lambda: connection, sock)
         else:
             timeout_s = self._settings.handshake_timeout_s
-            await shake_hands(sock, connection, self.certificates.context, timeout_s)
+            await shake_hands(sock, connection, self.certificates.context, self._turns, timeout_s)
 
     def _give_up(self, sock: socket.socket, connection: Connection) -> None:
         self.admission.leave(connection)

@@ -50,7 +50,13 @@ class Hall:
     def __init__(self, listening: Failing) -> None:
         self.accepted: list[socket.socket] = []
         self.rests = 0
-        self.acceptor = Acceptor(listening, lambda sock, _: self.accepted.append(sock), exhausted=self._rest)
+        self.crowded = False
+        self.acceptor = Acceptor(
+            listening,
+            lambda sock, _: self.accepted.append(sock),
+            exhausted=self._rest,
+            crowded=lambda: self.crowded,
+        )
         self.acceptor.start()
 
     def _rest(self) -> None:
@@ -96,6 +102,19 @@ async def test_an_error_of_our_own_is_rested_on(
         assert hall.rests == 3
         await reached(lambda: len(_rests(lines)) == 2, "the line at the end")
     assert _rests(lines) == ["listener_rests", "listener_goes_on"]
+    hall.close()
+
+
+async def test_nobody_is_accepted_while_it_is_crowded(listening: Failing) -> None:
+    """Who waits in the kernel's queue meanwhile is let in afterwards, without another knock."""
+    hall = Hall(listening)
+    hall.crowded = True
+    with hall.knock(), hall.knock():
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not hall.accepted
+        hall.crowded = False
+        await reached(lambda: len(hall.accepted) == 2, "both")
     hall.close()
 
 

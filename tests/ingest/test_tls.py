@@ -8,7 +8,7 @@ import random
 import shutil
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -346,6 +346,40 @@ async def test_a_stalled_handshake_is_closed_at_its_deadline(certificates: Plant
         assert refused(shop, "tls_timeout") == 2
         machine = await connect(shop, client(certificates))
         await machine.close()
+
+
+async def test_time_in_which_a_client_waits_for_its_turn_is_not_its_own(
+    certificates: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long others' handshakes take, its own has all the time that it may take."""
+    waiting: list[Callable[[], None]] = []
+    async with floor(settings(certificates, handshake_timeout_s=2.0)) as shop:
+        with monkeypatch.context() as patched:
+            patched.setattr(shop.listener._turns, "ask", lambda step, _: waiting.append(step))
+            connecting = asyncio.create_task(connect(shop, client(certificates)))
+            await reached(lambda: waiting, "its hello")
+            await asyncio.sleep(2.2)
+        assert refused(shop, "tls_timeout") == 0
+        waiting[0]()
+        machine = await connecting
+        await machine.close()
+
+
+async def test_many_handshakes_at_once_are_all_done(certificates: Plant) -> None:
+    """More than may wait before the others have to stay outside."""
+    context = client(certificates)
+    async with floor(settings(certificates)) as shop:
+
+        async def deliver() -> None:
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", shop.listener.ports[0], ssl=context, server_hostname="localhost"
+            )
+            writer.write(RECORD)
+            writer.close()
+            await writer.wait_closed()
+
+        await asyncio.gather(*(deliver() for _ in range(60)))
+        await reached(lambda: shop.records == 60, "a record of each")
 
 
 async def test_a_connection_that_goes_during_the_handshake_is_counted(certificates: Plant) -> None:
