@@ -59,6 +59,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         "_held",
         "_identity",
         "_incoming",
+        "_later",
         "_left_s",
         "_loop",
         "_outgoing",
@@ -85,6 +86,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         self._identity: str | None = None
         self._held = True  # until the turn of the loop is over in which somebody may want to pause reading
         self._paused = self._ended = False
+        self._later = b""
         self._barren = 0
         self.phase = Phase.SHAKING
         self.settled: asyncio.Future[HandshakeError | None] = self._loop.create_future()
@@ -155,33 +157,50 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         self._take(data)
         if self.phase is Phase.SHAKING:
             self._await_client()
-        if self.phase in {Phase.SHAKING, Phase.OPEN} and not self._paused:
             self._raw.resume_reading()
 
     # What comes of the bytes.
 
     def _take(self, data: bytes) -> None:
-        """Go on with the handshake or with decrypting, and hand on what it says."""
-        view, plain = memoryview(data), list[bytes]()
+        """Go on with the handshake or with decrypting, slice by slice, and hand on what it says."""
+        view, self._later = memoryview(self._later + data), b""
+        plain: list[bytes] = []
         try:
-            for start in range(0, len(data) or 1, _SLICE):
-                if not self._ended:
-                    self._incoming.write(view[start : start + _SLICE])
-                    self._advance(plain)
+            for start in range(0, len(view) or 1, _SLICE):
+                if self._ended or self._barren > _MOST_BARREN:
+                    break
+                if self.phase is Phase.OPEN and self._waits:
+                    self._later = bytes(view[start:])
+                    break
+                self._take_slice(view[start : start + _SLICE], plain)
         except ssl.SSLError as error:
             self._fail(error.reason or "not TLS")
         except HandshakeError as error:
             self._fail(str(error))
         self._flush()
-        self._weigh(len(data), plain)
         self._deliver(plain)
+
+    def _take_slice(self, data: memoryview, plain: list[bytes]) -> None:
+        """Cuts off who sends only messages of TLS itself: each new key costs us more than the client."""
+        before = len(plain)
+        self._incoming.write(data)
+        self._advance(plain)
+        if self.phase is Phase.OPEN and not self._waits:
+            self._barren = 0 if len(plain) > before else self._barren + len(data)
+            if self._barren > _MOST_BARREN:
+                self.abort()
+
+    @property
+    def _waits(self) -> bool:
+        """Whether nothing may be decrypted for now."""
+        return self._paused or self._held
 
     def _advance(self, plain: list[bytes]) -> None:
         with suppress(ssl.SSLWantReadError):
             if self.phase is Phase.SHAKING:
                 self._tls.do_handshake()
                 self._open()
-            elif self.phase is Phase.OPEN and not self._paused and not self._held:
+            elif self.phase is Phase.OPEN and not self._waits:
                 self._decrypt(plain)
 
     def _open(self) -> None:
@@ -190,7 +209,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         self.phase = Phase.OPEN
         self._flush()
         self._protocol.connection_made(self)
-        self._loop.call_soon(self._read_on)
+        self._loop.call_soon(self._let_go)
         self._settle(None)
 
     def _certificate(self) -> dict[str, Any] | None:
@@ -205,13 +224,6 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
             self._ended = not data
             plain.append(data)
 
-    def _weigh(self, size: int, plain: list[bytes]) -> None:
-        """Cut off who sends only messages of TLS itself: each new key costs us more than the client."""
-        if self.phase is Phase.OPEN and not self._held and not self._incoming.pending:
-            self._barren = 0 if plain else self._barren + size
-            if self._barren > _MOST_BARREN:
-                self.abort()
-
     def _deliver(self, plain: list[bytes]) -> None:
         data = plain[0] if len(plain) == 1 else b"".join(plain)
         if data:
@@ -219,9 +231,15 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         if plain and not plain[-1] and not self._protocol.eof_received():
             self.close()
 
+    def _let_go(self) -> None:
+        """The turn of the loop is over in which somebody may have paused reading."""
+        self._held = False
+        if self.phase is Phase.OPEN and not self._paused:
+            self._raw.resume_reading()
+            self._read_on()
+
     def _read_on(self) -> None:
         """Decrypt what is here already."""
-        self._held = False
         if self.phase is Phase.OPEN and not self._ended:
             self._take(b"")
 
@@ -284,8 +302,9 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
     def resume_reading(self) -> None:
         """Read on."""
         self._paused = False
-        self._raw.resume_reading()
-        self._loop.call_soon(self._read_on)
+        if not self._held:
+            self._raw.resume_reading()
+            self._loop.call_soon(self._read_on)
 
     def close(self) -> None:
         """Say that it is over, and close when that has left."""
