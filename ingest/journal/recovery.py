@@ -58,7 +58,7 @@ def _inspect(path: Path) -> Found | None:
         last = segment.last() if head is not None else None
     finally:
         segment.close()
-    if head is None and salvage(path):
+    if head is None and salvage(path, committed=True):
         raise JournalBrokenError(f"{path}: has blocks and no head")
     if head is None or last is None:
         _delete(path)

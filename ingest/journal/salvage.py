@@ -57,17 +57,20 @@ def frames(path: Path) -> Iterator[tuple[int, bool, memoryview]]:
         yield page, bool(pages_after_commit), log[start + _FRAME_HEADER.size : start + _FRAME_BYTES]
 
 
-def salvage(path: Path) -> dict[int, Block]:
-    """All blocks that are anywhere in a segment's files, by id, ascending."""
+def salvage(path: Path, *, committed: bool = False) -> dict[int, Block]:
+    """All blocks that are anywhere in a segment's files, by id, ascending.
+
+    With `committed` not those of a commit that came to no end: it may have failed, and been made elsewhere.
+    """
     pages: _Pages = {}
     image = memoryview(path.read_bytes() if path.exists() else b"")
     for start in range(0, len(image) - PAGE_BYTES + 1, PAGE_BYTES):
         pages.setdefault(start // PAGE_BYTES + 1, []).append(_Version(-1, image[start : start + PAGE_BYTES]))
-    commits = []
-    for frame, (page, is_commit, content) in enumerate(frames(path)):
+    log = list(frames(path))
+    commits = [frame for frame, (_, is_commit, _) in enumerate(log) if is_commit]
+    whole = len(log) if not committed else commits[-1] + 1 if commits else 0
+    for frame, (page, _, content) in enumerate(log[:whole]):
         pages.setdefault(page, []).append(_Version(frame, content))
-        if is_commit:
-            commits.append(frame)
     blocks: dict[int, Block] = {}
     for leaf in [version for versions in pages.values() for version in versions]:
         _search(leaf.content, pages, blocks, _written_with(leaf, commits))
