@@ -39,11 +39,11 @@ def tailing(server: Server, *options: str) -> Iterator[Tail]:
     """A tail of this server."""
     command: list[str | Path] = [COMMAND, "tail", "--config", server.config, "--url", server.url, *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        with process:
+    with process:
+        try:
             yield Tail(process)
-    finally:
-        process.kill()
+        finally:
+            process.kill()  # the end of the context waits for its end
 
 
 def arrive(server: Server, tail: Tail, data: bytes, word: str) -> None:
