@@ -210,7 +210,7 @@ class Worker:
                 self._figures.reported(self.number, message.figures)
                 self._heard.set()
             case Seen(blocks=blocks):
-                self.live.committed(seen.block() for seen in blocks)
+                self.live.committed([seen.block() for seen in blocks])
 
     def _serves(self) -> None:
         self._up.set(1)
