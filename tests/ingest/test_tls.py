@@ -235,6 +235,7 @@ async def test_a_stream_that_broke_holds_up_nobody(certificates: Plant) -> None:
         [transport] = [c._transport for c in shop.listener.connections if c.id == broken.number]
         assert isinstance(transport, Encrypted)
         transport.data_received(b"\x17\x03\x03\x00\x20" + bytes(32))
+        shop.commits = True
         shop.commit()
         assert await sound.acknowledged() == 1
         await reached(lambda: shop.closed, "the closing")
