@@ -42,7 +42,7 @@ def read(table: Path) -> _Written:
 
 def test_the_table_says_what_was_counted_also_when_it_is_interrupted(tmp_path: Path) -> None:
     """For people and for programs, also of the fault that was under way; how long it takes is said before."""
-    process = start(tmp_path, "--only", f"{_QUICK} or long_load", "--soak-seconds", "600")
+    process = start(tmp_path, "--tls", "--only", f"{_QUICK} or long_load", "--soak-seconds", "600")
     try:
         wait_until((tmp_path / "soak.json").exists, "the soak is under way", 60)
         process.send_signal(signal.SIGINT)
@@ -57,7 +57,7 @@ def test_the_table_says_what_was_counted_also_when_it_is_interrupted(tmp_path: P
     assert done.stored == done.acknowledged > 0
     assert (done.lost, done.twice) == (0, 0)
     assert interrupted.verdict == "interrupted"
-    assert _QUICK in written.head
+    assert f"--tls --only '{_QUICK}" in written.head
     assert (tmp_path / "endurance.md").read_text() == markdown(written.rows, written.head)
 
 

@@ -21,18 +21,20 @@ _OF_THE_ORACLE: Final = "test_oracle.py"
 @click.option("--only", default="", help="Only tests with this in their names, as pytest's -k takes it.")
 @click.option("--soak-seconds", type=click.FloatRange(1), default=7200.0, help="How long the soak lasts.")
 @click.option("--short", is_flag=True, help="The sizes of the suite instead of the long ones.")
+@click.option("--tls", is_flag=True, help="With TLS and certificates of both sides.")
 @click.option(
     "--table",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("data/endurance"),
-    help="Where endurance.md and endurance.json are written.",
+    help="Where endurance.md and endurance.json go; data/endurance or data/endurance-tls without it.",
 )
-def main(*, only: str, soak_seconds: float, short: bool, table: Path) -> None:
+def main(*, only: str, soak_seconds: float, short: bool, tls: bool, table: Path | None) -> None:
     """Break everything at length, and count what is left."""
     here = Path(__file__).parent
+    table = table or Path("data", "endurance-tls" if tls else "endurance")
     made_by = shlex.join(["python", "-m", "tests.faults", *sys.argv[1:]])
     options = [str(here), f"--ignore={here / _OF_THE_ORACLE}", f"--table={table}", f"--made-by={made_by}"]
     options += ["-k", only] if only else []
+    options += ["--tls"] if tls else []
     options += [] if short else ["--long", f"--soak-seconds={soak_seconds}"]
     sys.exit(pytest.main(options))
 

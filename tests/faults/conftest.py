@@ -1,4 +1,4 @@
-"""What fault tests share: servers that end with the test, the long form (`--long`), and the table of both."""
+"""What fault tests share: servers that end with the test, their wire (`--tls`), size (`--long`) and table."""
 
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -11,8 +11,10 @@ import pytest
 from benchmarks.report import describe_machine
 from devcluster import Cluster, missing
 from storage.settings import CassandraSettings
+from tests.faults import wire as wires
 from tests.faults.figures import Figures, Table, begin
 from tests.faults.harness import Server, Settings
+from tests.support.certificates import Certificates
 from tests.support.needing import need
 
 _DENYLIST = {
@@ -35,6 +37,7 @@ _SECONDS = pytest.StashKey[float]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--long`: 50 kills under load, 20 within a replay, 10 000 connections, outages of ten minutes, ..."""
     parser.addoption("--long", action="store_true", help="the long form of the fault tests")
+    parser.addoption("--tls", action="store_true", help="with TLS and certificates of both sides")
     parser.addoption("--soak-seconds", type=float, default=7200.0, help="how long the long soak lasts")
     parser.addoption("--table", type=Path, help="write what the tests counted into this folder")
     parser.addoption("--made-by", default="pytest", help="the command that the table names")
@@ -50,11 +53,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Outages of a minute and of ten in the long form; in the short one as long as the test likes."""
+    """The wire; outages of a minute and of ten in the long form, in the short one as the test likes."""
+    long = metafunc.config.getoption("--long", default=False)
+    if kinds := _wires(metafunc, long=long):
+        metafunc.parametrize("wire", kinds, indirect=True)
     if "outage_s" in metafunc.fixturenames:
-        long = metafunc.config.getoption("--long", default=False)
         seconds = {"60 s": 60.0, "600 s": 600.0} if long else {"short": None}
         metafunc.parametrize("outage_s", list(seconds.values()), ids=list(seconds))
+
+
+def _wires(metafunc: pytest.Metafunc, *, long: bool) -> list[str]:
+    """What a test with the marker `tls` is tried on: both in the suite, else what the option says."""
+    marker = metafunc.definition.get_closest_marker("tls")
+    if marker is not None and marker.kwargs.get("only"):
+        return ["tls"]
+    asked = metafunc.config.getoption("--tls", default=False)
+    return [] if marker is None or long or asked else ["plain", "tls"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -109,6 +123,21 @@ def _verdict(report: pytest.TestReport) -> str:
         return report.outcome
     wrong = (line.removeprefix("E").strip() for line in report.longreprtext.splitlines() if line[:2] == "E ")
     return f"failed: {next(wrong, '')[:200]}"
+
+
+@pytest.fixture(scope="session")
+def encrypted(certificates: Certificates) -> wires.Wire:
+    """TLS; its certificates are made once."""
+    return wires.encrypted(certificates)
+
+
+@pytest.fixture(autouse=True)
+def wire(request: pytest.FixtureRequest) -> Iterator[wires.Wire]:
+    """How machines are connected in this test."""
+    asked = "tls" if request.config.getoption("--tls", default=False) else "plain"
+    is_encrypted = getattr(request, "param", asked) == "tls"
+    with wires.used(request.getfixturevalue("encrypted") if is_encrypted else wires.PLAIN) as found:
+        yield found
 
 
 @pytest.fixture(scope="package")

@@ -24,6 +24,7 @@ BOUNDS = {
     "sink memory": Bound(0.05, 8 * MIB),
     "server descriptors": Bound(0.0, 2),
     "sink descriptors": Bound(0.0, 2),
+    "not yet durable": Bound(0.5, 8 * MIB),
     "journal": Bound(0.1, 64 * MIB),
     "log of the tables": Bound(0.1, 16 * MIB),
     "lag in blocks": Bound(0.5, 50),

@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 import msgspec
 
-from tests.faults import figures, processes
+from tests.faults import figures, processes, wire
 from tests.faults.waiting import wait_until
 
 COMMAND: Final = Path(sys.executable).with_name("headrace")
@@ -71,7 +71,7 @@ class Server:
     def configure(self, settings: Settings) -> None:
         """Write the configuration for the next start: these settings over those that all tests share."""
         sections: dict[str, dict[str, object]] = {
-            "ingest": {"port": 0, "ack_port": 0},
+            "ingest": {"port": 0, "ack_port": 0, **wire.current().settings},
             "journal": {"path": str(self.folder / "journal")},
             "storage.sqlite": {"path": str(self.folder / "tables.db")},
             "http": {"port": 0, "login": False},

@@ -32,6 +32,12 @@ def descriptors(pid: int) -> int:
     return int(psutil.Process(pid).num_fds())
 
 
+def remote_ports(pid: int) -> set[int]:
+    """The ports at the other end of a process's connections."""
+    connections = psutil.Process(pid).net_connections("tcp")
+    return {int(one.raddr.port) for one in connections if one.raddr and one.status != psutil.CONN_CLOSE_WAIT}
+
+
 def alive(pids: Iterable[int]) -> set[int]:
     """Those that are still there; one that only waits to be noticed by its parent is not."""
     found = set()

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from typing import Final
 
-from tests.faults import figures
+from tests.faults import figures, wire
 from tests.faults.waiting import wait_until
 
 _PACKET: Final = 250
@@ -45,6 +45,7 @@ class Sender(threading.Thread):
         self.longest_silence_s = 0.0
         """The longest time that a connection was open and nothing new was acknowledged."""
 
+        self._wire = wire.current()
         self._window = window
         self._resends = resends
         self._rest_s = 0.0 if per_second is None else _PACKET / per_second
@@ -71,12 +72,12 @@ class Sender(threading.Thread):
         """The thread."""
         while not self._stopping.is_set():
             try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+                with self._wire.connect(self.port) as connection:
                     self._deliver(connection)
             except OSError:
                 time.sleep(0.02)  # a lost connection; the next one may find the server again
 
-    def _deliver(self, connection: socket.socket) -> None:
+    def _deliver(self, connection: wire.Line) -> None:
         """One connection: until told to stop, or it ends from the other side."""
         session = _Session(self._unacknowledged() if self._resends else [])
         while not self._stopping.is_set():
@@ -88,7 +89,7 @@ class Sender(threading.Thread):
         while self._hear(connection, session):
             pass
 
-    def _send(self, connection: socket.socket, session: "_Session") -> None:
+    def _send(self, connection: wire.Line, session: "_Session") -> None:
         self._wait_until_due()
         numbers = session.again[:_PACKET] or list(range(self._next, self._next + _PACKET))
         session.again = session.again[_PACKET:]
@@ -104,7 +105,7 @@ class Sender(threading.Thread):
         time.sleep(max(0.0, self._due - now))
         self._due += self._rest_s
 
-    def _hear(self, connection: socket.socket, session: "_Session") -> bool:
+    def _hear(self, connection: wire.Line, session: "_Session") -> bool:
         """Take acknowledgements; False at the end of the stream."""
         data = connection.recv(4096)
         *answers, session.tail = (session.tail + data).split(b"#")
@@ -141,7 +142,7 @@ class _Session:
 
 def deliver(port: int, data: bytes, *, records: int | None = None) -> int:
     """Send these bytes to the acknowledging port, and close; how many records were acknowledged."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+    with wire.current().connect(port, 60) as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
         answer = b""

@@ -2,11 +2,13 @@
 
 import resource
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
+from tests.faults import wire
 from tests.faults.waiting import wait_until
 
 _SPARE = 200
@@ -19,46 +21,56 @@ def allow_descriptors(count: int) -> None:
 
 
 @contextmanager
-def crowd(port: int, count: int) -> Iterator[list[socket.socket]]:
-    """So many connections that say nothing; closed in the end."""
+def crowd(port: int, count: int, *, shakes_hands: bool = True) -> Iterator[list[wire.Line]]:
+    """So many connections that say nothing, not even by TLS without `shakes_hands`; closed in the end."""
     allow_descriptors(count)
-    sockets: list[socket.socket] = []
+    lines: list[wire.Line] = []
     try:
-        while len(sockets) < count:
-            sockets.append(socket.create_connection(("127.0.0.1", port), timeout=30))
-        yield sockets
+        while len(lines) < count:
+            lines.append(_knock(port, wire.current() if shakes_hands else wire.PLAIN))
+        yield lines
     finally:
-        for sock in sockets:
-            sock.close()
+        for line in lines:
+            line.close()
 
 
-def closed(sock: socket.socket) -> bool:
-    """Whether the other side has closed it, or reset it."""
+def _knock(port: int, over: wire.Wire) -> wire.Line:
+    """A connection; where the server closed it before it came to TLS, it is there as it is: closed."""
+    sock = socket.create_connection(("127.0.0.1", port), timeout=60)
     try:
-        return not sock.recv(4096, socket.MSG_DONTWAIT)
+        return over.over(sock)
+    except (ConnectionError, ssl.SSLError):
+        return sock
+
+
+def closed(line: wire.Line) -> bool:
+    """Whether the other side has closed it, or reset it; it is not waited for any more."""
+    try:
+        line.settimeout(0)
+        return not line.recv(4096)
     except BlockingIOError:
         return False
-    except ConnectionError:
+    except OSError:
         return True
 
 
 class Dribble(threading.Thread):
     """Sends a byte on each of these connections every now and then, until all are closed."""
 
-    def __init__(self, sockets: list[socket.socket], *, every_s: float = 0.1) -> None:
+    def __init__(self, lines: list[wire.Line], *, every_s: float = 0.1) -> None:
         super().__init__(name="dribble", daemon=True)
-        self._open = list(sockets)
+        self._open = list(lines)
         self._every_s = every_s
         self._over = threading.Event()
 
     def run(self) -> None:
         """The thread."""
         while not self._over.wait(self._every_s):
-            for sock in list(self._open):
+            for line in list(self._open):
                 try:
-                    sock.send(b"1")
+                    line.sendall(b"1")
                 except OSError:
-                    self._open.remove(sock)
+                    self._open.remove(line)
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -71,12 +83,12 @@ class Dribble(threading.Thread):
         self.join(10)
 
 
-def wait_closed(sockets: list[socket.socket], what: str, seconds: float = 60.0) -> None:
+def wait_closed(lines: list[wire.Line], what: str, seconds: float = 60.0) -> None:
     """Wait until the other side has closed all of them."""
-    left = list(sockets)
+    left = list(lines)
 
     def all_closed() -> bool:
-        left[:] = [sock for sock in left if not closed(sock)]
+        left[:] = [line for line in left if not closed(line)]
         return not left
 
     wait_until(all_closed, f"{what} are closed", seconds)

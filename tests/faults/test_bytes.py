@@ -2,11 +2,10 @@
 
 import random
 import socket
-import struct
 
 import pytest
 
-from tests.faults import processes
+from tests.faults import processes, wire
 from tests.faults.figures import current
 from tests.faults.harness import MIB, Server
 from tests.faults.oracle import check_books, reading, stored_numbers
@@ -33,7 +32,7 @@ def test_a_stream_without_a_delimiter_is_one_reject(server: Server, *, long_form
     server.start()
     before = processes.resident_bytes(server.pid)
     peak = before
-    with socket.create_connection(("127.0.0.1", server.ack_port), timeout=60) as machine:
+    with wire.current().connect(server.ack_port, 60) as machine:
         machine.sendall(record("E1", 1))
         for _ in range(1024 if long_form else 64):
             machine.sendall(b"x" * MIB)
@@ -79,7 +78,7 @@ def test_a_record_may_be_cut_at_every_byte(server: Server) -> None:
     server.start()
     whole = record("cut", 1) + record("cut", 2) + record("cut", 3)
     for place in range(len(whole) + 1):
-        with socket.create_connection(("127.0.0.1", server.ack_port), timeout=20) as machine:
+        with wire.current().connect(server.ack_port) as machine:
             machine.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             machine.sendall(whole[:place])
             machine.sendall(whole[place:])
@@ -95,10 +94,10 @@ def test_a_record_may_be_cut_at_every_byte(server: Server) -> None:
 def test_a_reset_makes_a_reject_of_the_tail_only(server: Server) -> None:
     """What stood after the last delimiter when the connection broke is `truncated`, never a row."""
     server.start()
-    with socket.create_connection(("127.0.0.1", server.ack_port), timeout=20) as machine:
+    with wire.current().connect(server.ack_port) as machine:
         machine.sendall(record("E1", 1) + b"E1,35.2,2,2.5,3.7,38")
         assert machine.recv(64) == b"ACK,1#"
-        machine.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wire.break_off(machine)
     deliver(server.ack_port, record("E2", 1), records=1)
     server.wait_drained()
     assert stored_numbers(server.tables, "E1").keys() == {1}
@@ -122,7 +121,7 @@ def _noise(chance: random.Random) -> bytes:
 
 
 def _deliver_in_pieces(port: int, stream: bytes, chance: random.Random) -> int:
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as machine:
+    with wire.current().connect(port) as machine:
         machine.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         place = 0
         while place < len(stream):

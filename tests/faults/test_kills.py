@@ -84,6 +84,7 @@ def at_a_trim(server: Server) -> None:
 _moments = random.Random(1)  # noqa: S311  # no secret; repeatable
 
 
+@pytest.mark.tls
 @pytest.mark.long(minutes=4)
 def test_a_server_killed_under_load_loses_nothing_acknowledged(
     make_server: MakeServer, figures: Figures, *, long_form: bool
@@ -185,6 +186,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+@pytest.mark.tls
 def test_a_client_that_sends_again_makes_rows_only_of_what_it_sent(server: Server) -> None:
     """There are sent <= rows <= sent + sent again, and every extra row is of a record that was sent again."""
     server.start()

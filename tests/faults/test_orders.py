@@ -199,7 +199,7 @@ def test_orders_go_on_while_the_log_can_not_be_written(shop: Shop, *, long_form:
     assert shop.order("first").status == 200
     keys = {"first"}
     with locked(shop.log):
-        until = time.monotonic() + (60 if long_form else 7)
+        until = time.monotonic() + (60 if long_form else 0)
         while time.monotonic() < until or not shop.server.said_event("log_store_away"):
             key = f"key {len(keys)}"
             assert shop.order(key).status == 200

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.fault
 _RESTARTS = 'headrace_sink_restarts_total{sink="tables"}'
 
 
+@pytest.mark.tls
 def test_sigterm_under_full_load_loses_nothing(server: Server) -> None:
     """The server ends with status 0 in bounded time, and leaves no process behind."""
     server.start()

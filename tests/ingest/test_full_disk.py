@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ingest.assembler import Numbering
@@ -18,8 +19,10 @@ from ingest.server import IngestServer
 from ingest.settings import MIB, IngestSettings, JournalSettings
 from parser.block import Block
 from storage.live import LiveFeed
+from tests.faults.wire import PLAIN, Wire, encrypted
 from tests.ingest.building import DEADLINE_S, NODE, RULES, Desk, chain, read_all, same, until
 from tests.ingest.disks import Disk
+from tests.support.certificates import Certificates
 
 pytestmark = pytest.mark.fault
 
@@ -76,11 +79,11 @@ def test_a_server_can_end_on_a_full_disk(small_disk: Path) -> None:
 
 
 @asynccontextmanager
-async def serving(folder: Path, vfs: str | None = None) -> AsyncIterator[IngestServer]:
+async def serving(folder: Path, vfs: str | None = None, wire: Wire = PLAIN) -> AsyncIterator[IngestServer]:
     """A server with a journal and no sinks."""
     journal = Journal(JournalSettings(path=str(folder)), NODE, vfs=vfs)
     server = IngestServer(
-        IngestSettings(node_id=NODE, port=0),
+        msgspec.convert({"node_id": NODE, "port": 0, **wire.settings}, IngestSettings),
         RULES,
         journal,
         Numbering(journal.tail.block + 1, journal.tail.next_record),
@@ -103,9 +106,9 @@ async def reached(condition: Callable[[], object], what: str) -> None:
         await asyncio.sleep(0.002)
 
 
-async def _flood(server: IngestServer, records: int) -> None:
+async def _flood(server: IngestServer, records: int, wire: Wire = PLAIN) -> None:
     """A machine that sends as fast as it can, then closes."""
-    _, writer = await asyncio.open_connection("127.0.0.1", server.listener.ports[0])
+    _, writer = await asyncio.open_connection("127.0.0.1", server.listener.ports[0], ssl=wire.context)
     for _ in range(records // 10_000):
         writer.write(_RECORD * 10_000)
         await writer.drain()
@@ -117,12 +120,18 @@ def _records(folder: Path) -> int:
     return sum(block.records for block in read_all(folder) if isinstance(block, Block))
 
 
-async def test_machines_wait_while_the_disk_is_full(small_disk: Path) -> None:
+@pytest.fixture(params=["plain", "tls"])
+def wire(request: pytest.FixtureRequest, certificates: Certificates) -> Wire:
+    """How the machine is connected."""
+    return PLAIN if request.param == "plain" else encrypted(certificates)
+
+
+async def test_machines_wait_while_the_disk_is_full(small_disk: Path, wire: Wire) -> None:
     """Reading pauses, what is held is bounded, it goes on by itself, and every record arrives."""
     filler = small_disk / "filler"
     filler.write_bytes(bytes(_DISK_BYTES - 12 * MIB))
-    async with serving(small_disk / "journal") as server:
-        flood = asyncio.create_task(_flood(server, 1_200_000))
+    async with serving(small_disk / "journal", wire=wire) as server:
+        flood = asyncio.create_task(_flood(server, 1_200_000, wire))
         await reached(lambda: "journal_not_writing" in server.statistics.paused, "the pause")
         assert any("no room" in trouble for trouble in server.statistics.troubles)
         for _ in range(50):
