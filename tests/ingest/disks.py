@@ -14,8 +14,10 @@ Operation = Literal["write", "sync"]
 class Disk:
     """A file system for `Journal(..., vfs=disk.name)`, for as long as it is entered."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, default: bool = False) -> None:
+        """`default`: also for all databases that are opened without saying where, from now on."""
         self.name = f"breaking-{id(self)}"
+        self.is_default = default
         self.fails: Callable[[Operation, str], bool] = lambda _operation, _path: False
         """Whether this operation on this file gets EIO."""
 
@@ -27,8 +29,12 @@ class Disk:
 
     def __enter__(self) -> Self:
         """Be there under that name."""
-        self._vfs = _Vfs(self)
+        self.appear()
         return self
+
+    def appear(self) -> None:
+        """Be there for as long as the process."""
+        self._vfs = _Vfs(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -66,7 +72,7 @@ class Disk:
 class _Vfs(apsw.VFS):
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        super().__init__(disk.name, "unix")
+        super().__init__(disk.name, "unix", makedefault=disk.is_default)
 
     def xOpen(  # noqa: N802  # SQLite's name for it
         self, name: str | apsw.URIFilename | None, flags: list[int]
