@@ -134,6 +134,7 @@ class _Encrypted:
         self.plain = plain
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="127.0.0.1")
+        self._heard = b""
         self._turn = threading.Lock()
         """Whose the library is, which can't be used by two at once."""
 
@@ -160,6 +161,9 @@ class _Encrypted:
                 self._flush()
 
     def recv(self, size: int) -> bytes:
+        if self._heard:
+            data, self._heard = self._heard[:size], self._heard[size:]
+            return data
         while True:
             try:
                 with self._turn:
@@ -192,6 +196,9 @@ class _Encrypted:
 
     def _say_goodbye(self) -> None:
         with self._turn:
+            with suppress(ssl.SSLWantReadError):  # or the library would throw away what waits to be read
+                while data := self._tls.read(_READ_BYTES):
+                    self._heard += data
             with suppress(ssl.SSLWantReadError):  # the other side has not said so yet
                 self._tls.unwrap()
             self._flush()
