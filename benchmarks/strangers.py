@@ -13,6 +13,7 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from random import Random
@@ -95,8 +96,13 @@ async def _pour(stranger: Stranger, data: bytes) -> None:
         writer.transport.abort()
 
 
+@cache
+def _records(malformed: float) -> bytes:
+    return prepare(10, 1_000, malformed=malformed).payload
+
+
 async def _garbage(stranger: Stranger) -> None:
-    await _pour(stranger, prepare(10, 500, malformed=1.0).payload)
+    await _pour(stranger, _records(1.0))
 
 
 async def _endless(stranger: Stranger) -> None:
@@ -104,7 +110,7 @@ async def _endless(stranger: Stranger) -> None:
 
 
 async def _flood(stranger: Stranger) -> None:
-    await _pour(stranger, prepare(10, 1_000).payload)
+    await _pour(stranger, _records(0.0))
 
 
 async def _drip(stranger: Stranger) -> None:
