@@ -23,7 +23,7 @@ from benchmarks.strangers import ALLOWED, OF_ADDRESS, OF_IDENTITY, STOLEN, Door,
 from simulator.blast import BlastResult, prepare, send
 
 _RATE: Final = 1_000.0
-_CONNECTIONS: Final = 2
+_CONNECTIONS: Final = 4
 _DEVICES: Final = 20
 _MACHINE: Final = "gateway"
 _WARM_UP_S: Final = 1.0
@@ -34,8 +34,8 @@ _INGEST: Final[dict[str, object]] = {
     "ack_port": 0,
     "allow": [ALLOWED],
     "max_connections_per_address": OF_ADDRESS,
-    "max_records_per_s": 1_000.0,
-    "max_bytes_per_s": 50_000.0,
+    "max_records_per_s": 500.0,
+    "max_bytes_per_s": 25_000.0,
     "first_record_timeout_s": 1.0,
     "record_timeout_s": 1.0,
     "idle_timeout_s": 2.0,

@@ -23,7 +23,7 @@ from ingest.errors import HandshakeError, ListenError
 from ingest.gate import Gate
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
-from ingest.shares import Shares
+from ingest.shares import Shares, receive_buffer
 from ingest.tls import Certificates, Failures
 from ingest.turns import Turns
 from parser.block import Block, Opened, Started
@@ -172,6 +172,8 @@ class Listener:
     async def _adopt(self, sock: socket.socket, connection: Connection) -> None:
         try:
             _keep_alive(sock, self._settings.keepalive_s)
+            if (size := receive_buffer(self._settings)) is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
             await self._take_in(sock, connection)
         except HandshakeError as error:
             self.admission.leave(connection)

@@ -3,7 +3,8 @@
 Each limit is a bucket that fills at its rate, up to what one second brings. What arrives is taken out at
 once and never refused; a bucket below nothing is a debt, and while there is one this connection is not read
 from. So in a time t no more than rate * (t + 1 s) and one read of the transport get in, and the machine
-feels a full TCP window, as it does from the gate. Records are counted by their delimiters.
+feels a full TCP window, as it does from the gate. Records are counted by their delimiters. The kernel is
+asked to keep a second's worth, so that neither a read nor what is left of a stranger is much more than that.
 
 Where there is no limit nothing of this exists: a share stands between transport and connection only where
 there is one, so that the way of a packet is the same as ever.
@@ -29,12 +30,25 @@ BYTES: Final = "max_bytes_per_s"
 
 _NO_LIMIT: Final = 1e18
 _BURST_S: Final = 1.0
+_LEAST_BUFFER: Final = 16_384
+_MOST_BUFFER: Final = 1 << 20
 _LEAST_PAUSE_S: Final = 0.02
 _SOON_S: Final = 0.001
 _CALM_S: Final = 5.0
 _LINES: Final = 20
 
 _log = structlog.get_logger("ingest")
+
+
+def receive_buffer(settings: IngestSettings) -> int | None:
+    """Bytes that the kernel keeps of what was sent and not read yet; None where that is its own choice.
+
+    A second's worth is what a machine that keeps to its share needs. The kernel's own choice is megabytes,
+    which would be read at the share's rate, minutes after a stranger has gone.
+    """
+    rates = _Rates.of(settings)
+    most = min(rates.bytes, rates.records * settings.max_record_bytes)
+    return int(max(most, _LEAST_BUFFER)) if most < _MOST_BUFFER else None
 
 
 class Timer(Protocol):

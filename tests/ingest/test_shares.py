@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import socket
 from collections.abc import Callable
 from itertools import count
 from typing import cast
@@ -16,7 +17,7 @@ from ingest import shares
 from ingest.connection import GATE, SHARE, Connection
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
-from ingest.shares import Bucket, Shares
+from ingest.shares import Bucket, Shares, receive_buffer
 from parser.settings import Rules
 from tests.ingest.floor import RECORD, Floor, floor, reached
 
@@ -278,4 +279,30 @@ async def test_shares_come_and_go_while_machines_are_connected() -> None:
         await machine.send(RECORD * 100)
         while await machine.acknowledged() < 300:
             pass
+        await machine.close()
+
+
+@pytest.mark.parametrize(
+    ("limits", "size"),
+    [
+        ({}, None),
+        ({"max_bytes_per_s": 50_000.0}, 50_000),
+        ({"max_records_per_s": 100.0}, 51_200),
+        ({"max_records_per_s": 100.0, "max_bytes_per_s": 20_000.0}, 20_000),
+        ({"max_bytes_per_s": 100.0}, 16_384),
+        ({"max_bytes_per_s": 1e9}, None),
+    ],
+)
+def test_the_kernel_keeps_a_seconds_worth_of_a_share(limits: dict[str, float], size: int | None) -> None:
+    """So nothing of a stranger is read for minutes after it has gone; a large share is left to the kernel."""
+    assert receive_buffer(IngestSettings(**limits)) == size  # type: ignore[arg-type]  # only numbers
+
+
+async def test_a_connection_with_a_share_has_a_small_buffer() -> None:
+    limited = IngestSettings(port=0, ack_port=0, tick_ms=1, max_bytes_per_s=50_000.0)
+    async with floor(limited) as shop:
+        machine = await shop.connect()
+        [connection] = shop.listener.connections
+        sock = connection._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= 2 * 50_000
         await machine.close()
