@@ -1,8 +1,8 @@
 """Two hundred strangers who do all that a server should not have to bear, in processes of their own.
 
-Each has one way of being a nuisance and an address of its own (all of loopback), and as soon as a visit is
-over the next one begins, without a pause. They come with less priority than anybody else on this machine:
-in a plant they would bring processors of their own, and what is measured is what they cost the server.
+Each has one way of being a nuisance and an address of its own (all of loopback), and a tenth of a second
+after a visit the next one begins. They come with less priority than anybody else on this machine: in a plant
+they would bring processors of their own, and what is measured is what they cost the server.
 A visit, and all of them together, end after a time, whether the server does something or not.
 """
 
@@ -36,6 +36,8 @@ _PROCESSES: Final = 2
 _VISIT_S: Final = (1.0, 5.0)
 """At most, and never the same, or all would come again at one moment."""
 
+_PAUSE_S: Final = 0.1
+_BREATH_S: Final = 0.02
 _LONGEST_S: Final = 900.0
 _BEGIN_S: Final = 30.0
 _NICE: Final = 19
@@ -72,6 +74,7 @@ class Stranger:
             with suppress(OSError, asyncio.IncompleteReadError):
                 async with asyncio.timeout(self._chance.uniform(*_VISIT_S)):
                     await act(self)
+            await asyncio.sleep(_PAUSE_S)
 
     async def enter(self, *, acks: bool = False) -> Streams:
         """Connect, over TLS where that is asked."""
@@ -86,12 +89,13 @@ Act = Callable[[Stranger], Awaitable[None]]
 
 
 async def _pour(stranger: Stranger, data: bytes) -> None:
-    """Send this as fast as it is taken."""
+    """Send this as fast as it is taken, or nearly: a megabyte a second is far above any share."""
     _, writer = await stranger.enter()
     try:
         while True:
             writer.write(data)
             await writer.drain()
+            await asyncio.sleep(_BREATH_S)  # over TLS `drain` may return at once, for ever
     finally:
         writer.transport.abort()
 
