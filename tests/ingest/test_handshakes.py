@@ -1,0 +1,186 @@
+"""Handshakes on real sockets: who is let in, who is not and why, and that none holds up another."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+import pytest
+import structlog
+
+from headrace.authority import make_device
+from ingest.tls import Failures
+from parser.framing import Ending
+from tests.ingest.building import DEADLINE_S
+from tests.ingest.floor import RECORD, Floor, floor, reached
+from tests.ingest.tls import client, connect, refused, say, settings
+from tests.support.certificates import Certificates as Plant
+
+pytestmark = pytest.mark.usefixtures("nothing_unexpected")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"E0001,35.2,8000,2.5,3.7,380#",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\0" + b"\xff" * 512,
+        b"\x16\x03\x01\x00\x31\x01\x00\x00\x2d\x03\x02" + bytes(32) + b"\0\0\x04\xc0\x13\x00\x2f\x01\0\0\0",
+    ],
+    ids=["plain", "http", "nonsense", "tls-1.1"],
+)
+async def test_whoever_speaks_no_tls_of_today_is_refused(certificates: Plant, data: bytes) -> None:
+    """A machine without TLS, a browser, a scanner, and TLS 1.1: counted, in no table, nothing stored."""
+    async with floor(settings(certificates)) as shop:
+        stranger = await say(shop, data)
+        answer = await stranger.rest()
+        assert answer[:1] in {b"", b"\x15"}  # nothing, or an alert
+        await reached(lambda: refused(shop, "tls_failed") == 1, "the refusal")
+        assert not shop.opened
+        assert not shop.listener.connections
+
+
+async def first_word(shop: Floor, context: ssl.SSLContext) -> bytes:
+    """What a client hears; in TLS 1.3 one that is refused hears of it only after its handshake."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", shop.listener.ports[0], ssl=context, server_hostname="localhost"
+    )
+    try:
+        return await asyncio.wait_for(reader.read(), DEADLINE_S)
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("name", [None, "stranger"])
+async def test_a_machine_without_a_certificate_of_the_plant_is_refused(
+    certificates: Plant, name: str | None
+) -> None:
+    """None at all, and one with a good name by another authority."""
+    async with floor(settings(certificates)) as shop:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await first_word(shop, client(certificates, name))
+        await reached(lambda: refused(shop, "tls_failed") == 1, "the refusal")
+        assert not shop.opened
+
+
+async def test_a_servers_certificate_is_none_for_a_machine(certificates: Plant) -> None:
+    async with floor(settings(certificates)) as shop:
+        context = client(certificates, None)
+        context.load_cert_chain(certificates.server.certificate, certificates.server.key)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await first_word(shop, context)
+        await reached(lambda: refused(shop, "tls_failed") == 1, "the refusal")
+
+
+async def test_a_machine_whose_certificate_has_ended_is_refused(certificates: Plant) -> None:
+    old = make_device(certificates.folder, "E0099", days=0)
+    context = client(certificates, None)
+    context.load_cert_chain(old.certificate, old.key)
+    async with floor(settings(certificates)) as shop:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await first_word(shop, context)
+        await reached(lambda: refused(shop, "tls_failed") == 1, "the refusal")
+
+
+async def test_a_stalled_handshake_is_closed_at_its_deadline(certificates: Plant) -> None:
+    """Silent from the start or in the middle; until then it counts as a connection."""
+    limits = {"handshake_timeout_s": 0.3, "max_connections": 2}
+    async with floor(settings(certificates, **limits)) as shop:
+        silent = await say(shop, b"")
+        stuck = await say(shop, b"\x16\x03\x01\x02\0\x01")
+        await reached(lambda: len(shop.listener._adopting) == 2, "both")
+        third = await say(shop, b"")
+        assert await third.rest() == b""
+        assert refused(shop, "too_many") == 1
+        assert await silent.rest() == b""
+        assert await stuck.rest() == b""
+        assert refused(shop, "tls_timeout") == 2
+        machine = await connect(shop, client(certificates))
+        await machine.close()
+
+
+async def test_time_in_which_a_client_waits_for_its_turn_is_not_its_own(
+    certificates: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long others' handshakes take, its own has all the time that it may take."""
+    waiting: list[Callable[[], None]] = []
+    async with floor(settings(certificates, handshake_timeout_s=2.0)) as shop:
+        with monkeypatch.context() as patched:
+            patched.setattr(shop.listener._turns, "ask", lambda step, _: waiting.append(step))
+            connecting = asyncio.create_task(connect(shop, client(certificates)))
+            await reached(lambda: waiting, "its hello")
+            await asyncio.sleep(2.2)
+        assert refused(shop, "tls_timeout") == 0
+        waiting[0]()
+        machine = await connecting
+        await machine.close()
+
+
+async def test_many_handshakes_at_once_are_all_done(certificates: Plant) -> None:
+    """More than may wait before the others have to stay outside."""
+    context = client(certificates)
+    async with floor(settings(certificates)) as shop:
+
+        async def deliver() -> None:
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", shop.listener.ports[0], ssl=context, server_hostname="localhost"
+            )
+            writer.write(RECORD)
+            writer.close()
+            await writer.wait_closed()
+
+        await asyncio.gather(*(deliver() for _ in range(60)))
+        await reached(lambda: shop.records == 60, "a record of each")
+
+
+async def test_a_connection_that_goes_during_the_handshake_is_counted(certificates: Plant) -> None:
+    """Closed or reset."""
+    async with floor(settings(certificates)) as shop:
+        closing = await say(shop, b"\x16\x03\x01")
+        closing.writer.close()
+        await reached(lambda: refused(shop, "tls_failed") == 1, "the refusal")
+        for _ in range(20):
+            breaking = await say(shop, b"\x16")
+            breaking.reset()
+        await reached(lambda: refused(shop, "tls_failed") + refused(shop, "gone") == 21, "the other refusals")
+        await reached(lambda: not shop.listener._adopting, "the end of all handshakes")
+        assert not shop.opened
+
+
+async def test_the_end_of_the_server_ends_handshakes_and_streams(certificates: Plant) -> None:
+    async with floor(settings(certificates)) as shop:
+        machine = await connect(shop, client(certificates), acknowledged=True)
+        stuck = await say(shop, b"\x16")
+        await machine.send(RECORD + b"E0001,35")
+        assert await machine.acknowledged() == 1
+        await reached(lambda: shop.listener._adopting, "the handshake")
+        shop.listener.stop()
+        assert shop.endings[-1] is Ending.SHUTDOWN
+        assert await machine.acknowledged() == 2
+        shop.listener.hang_up()
+        assert await machine.rest() == b""
+        assert await stuck.rest() == b""
+        await reached(lambda: not shop.listener._adopting, "the end of all handshakes")
+
+
+async def test_handshakes_that_fail_leave_their_places(certificates: Plant) -> None:
+    """Also those that are too late: who belongs here finds room."""
+    limits = {"handshake_timeout_s": 0.2, "max_connections": 2, "max_connections_per_address": 2}
+    async with floor(settings(certificates, **limits)) as shop:
+        for word in (b"GET / HTTP/1.1\r\n\r\n", b"", b"\x16", RECORD):
+            stranger = await say(shop, word)
+            assert (await stranger.rest())[:1] in {b"", b"\x15"}
+        await reached(lambda: not shop.listener._adopting, "the end of all handshakes")
+        assert shop.listener.admission.taken == 0
+        machine = await connect(shop, client(certificates))
+        await machine.close()
+
+
+def test_failed_handshakes_are_told_of_once_a_minute() -> None:
+    """The first at once; then how many there were since, and the last one's peer and reason."""
+    now = [100.0]
+    failures = Failures(lambda: now[0])
+    with structlog.testing.capture_logs() as lines:
+        for second in (0, 1, 2, 59, 60):
+            now[0] = 100.0 + second
+            failures.add(f"10.0.0.{second}:1", "HTTP_REQUEST")
+    assert [(line["count"], line["peer"]) for line in lines] == [(1, "10.0.0.0:1"), (4, "10.0.0.60:1")]
