@@ -116,10 +116,10 @@ class Admission:
         parsed = _parsed(host)
         return parsed is not None and any(parsed in network for network in self._allow)
 
-    def refused(self, why: str, visitor: Visitor) -> None:
+    def refused(self, why: str, visitor: Visitor, **about: object) -> None:
         """Count one who was not let in, and say so, though not for each of a flood."""
         self._metrics.refused.labels(why).inc()
-        self._refusals.note(why, reason=why, peer=visitor.address[0])
+        self._refusals.note(why, reason=why, peer=visitor.address[0], **about)
 
     def flush(self) -> None:
         """Say what of that was only counted; to be called about once a second."""

@@ -24,7 +24,7 @@ from ingest.gate import Gate
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
 from ingest.shares import Shares, receive_buffer
-from ingest.tls import Certificates, Failures
+from ingest.tls import Certificates
 from ingest.turns import Turns
 from parser.block import Block, Opened, Started
 from parser.framing import Ending
@@ -67,7 +67,6 @@ class Listener:
         self._acceptors: list[list[Acceptor]] = []
         self._adopting: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
-        self._failures = Failures(self.now)
         self._turns = Turns()
         self.certificates: Certificates | None = None
         """With TLS, once it has started."""
@@ -177,8 +176,7 @@ class Listener:
             await self._take_in(sock, connection)
         except HandshakeError as error:
             self.admission.leave(connection)
-            self._metrics.refused.labels(error.why).inc()
-            self._failures.add(connection.peer, str(error))
+            self.admission.refused(error.why, connection, detail=str(error))
         except OSError:  # it was gone before it was here
             self._metrics.refused.labels("gone").inc()
             self._give_up(sock, connection)

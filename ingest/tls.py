@@ -9,7 +9,7 @@ compression; in TLS 1.3 no tickets: a machine that connects once a day has no us
 """
 
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
@@ -21,8 +21,6 @@ from ingest.settings import IngestSettings
 
 MAX_IDENTITY: Final = 255
 """Characters."""
-
-_TELL_EVERY_S: Final = 60.0
 
 _log = structlog.get_logger("ingest")
 
@@ -58,23 +56,6 @@ class Certificates:
         settings = settings or self._settings
         self._context, self._until = _load(settings)
         self._settings = settings
-
-
-class Failures:
-    """Handshakes that failed, in the log: the first, then one line a minute for all since."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        """`now` gives seconds that never run backwards."""
-        self._now = now
-        self._count = 0
-        self._again = 0.0
-
-    def add(self, peer: str, reason: str) -> None:
-        """One more; `peer` and `reason` are told of the last one."""
-        self._count += 1
-        if self._now() >= self._again:
-            _log.warning("handshakes_failed", count=self._count, peer=peer, reason=reason)
-            self._count, self._again = 0, self._now() + _TELL_EVERY_S
 
 
 def identity_of(certificate: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ import pytest
 import structlog
 
 from headrace.authority import make_device
-from ingest.tls import Failures
 from parser.framing import Ending
 from tests.ingest.building import DEADLINE_S
 from tests.ingest.floor import RECORD, Floor, floor, reached
@@ -175,12 +174,15 @@ async def test_handshakes_that_fail_leave_their_places(certificates: Plant) -> N
         await machine.close()
 
 
-def test_failed_handshakes_are_told_of_once_a_minute() -> None:
-    """The first at once; then how many there were since, and the last one's peer and reason."""
-    now = [100.0]
-    failures = Failures(lambda: now[0])
+async def test_failed_handshakes_are_told_of_without_a_flood(certificates: Plant) -> None:
+    """The first at once, with what was wrong; then how many there were since, ten seconds later."""
     with structlog.testing.capture_logs() as lines:
-        for second in (0, 1, 2, 59, 60):
-            now[0] = 100.0 + second
-            failures.add(f"10.0.0.{second}:1", "HTTP_REQUEST")
-    assert [(line["count"], line["peer"]) for line in lines] == [(1, "10.0.0.0:1"), (4, "10.0.0.60:1")]
+        async with floor(settings(certificates)) as shop:
+            for _ in range(4):
+                stranger = await say(shop, b"GET / HTTP/1.1\r\n\r\n")
+                await stranger.rest()
+            await reached(lambda: refused(shop, "tls_failed") == 4, "the refusals")
+            shop.listener.admission._refusals._now = lambda: asyncio.get_running_loop().time() + 10
+            shop.listener.admission.flush()
+    told = [(line["reason"], line["detail"], line["times"]) for line in lines if "detail" in line]
+    assert told == [("tls_failed", "HTTP_REQUEST", 1), ("tls_failed", "HTTP_REQUEST", 3)]
