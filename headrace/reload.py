@@ -33,6 +33,7 @@ WHILE_RUNNING: Final = frozenset(
         "ingest.max_connections",
         "ingest.max_connections_per_address",
         "ingest.max_connections_per_identity",
+        "ingest.max_connects_per_minute",
         "ingest.max_records_per_s",
         "ingest.record_timeout_s",
         "journal.keep_hours",

@@ -1,30 +1,32 @@
 """Who is let in: whether the address may connect, and whether there is a place for it.
 
 Places are counted from the moment a connection is accepted, before anything is spent on it, until its
-transport is gone: in all, for each address and, where one is proved, for each identity. Whoever holds a /64
-of IPv6 has more addresses than anybody could count, so that much is one address here.
+transport is gone: in all, for each address and, where one is proved, for each identity. How often an address
+connects is counted too, whether it stays or not; who was refused for that may try again.
 
     not_allowed          the address is in none of the networks of `allow`
     too_many             `max_connections`, or as many as there are file descriptors for
     too_many_of_address  `max_connections_per_address`
+    too_often            `max_connects_per_minute`
 
-Each costs a dictionary's look-up, however many connections there are.
+Each costs a look-up or two, however many connections there are.
 """
 
 from collections import Counter
 from collections.abc import Callable, Hashable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, Protocol, TypeVar
 
 import structlog
 
+from ingest.addresses import counted_as, parsed
+from ingest.buckets import Bucket
 from ingest.descriptors import room_for
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
 from ingest.sparing import SparingLog
 
-_PREFIX_BYTES: Final = 8
-"""Of an IPv6 address: what a site gets at least."""
+_MINUTE_S: Final = 60.0
 
 _Key = TypeVar("_Key", bytes, str)
 
@@ -51,17 +53,23 @@ class Admission:
     def __init__(self, settings: IngestSettings, *, metrics: IngestMetrics, now: Callable[[], float]) -> None:
         """`now` is in seconds, on any clock that runs evenly."""
         self._metrics = metrics
+        self._now = now
         self._refusals = SparingLog("connection_refused", now)
         self._within: dict[Visitor, bytes] = {}
         self._named: dict[Visitor, str] = {}
         self._of_address: Counter[bytes] = Counter()
         self._of_identity: Counter[str] = Counter()
+        self._comings: dict[bytes, Bucket] = {}
+        self._often: float | None = None
         self.change(settings)
 
     def change(self, settings: IngestSettings) -> None:
         """Go by these limits from now on; who is within stays counted."""
         self._settings = settings
         self._allow: list[IPv4Network | IPv6Network] = [ip_network(network) for network in settings.allow]
+        if settings.max_connects_per_minute != self._often:
+            self._often = settings.max_connects_per_minute
+            self._comings.clear()
         self.most = room_for(settings.max_connections)
         if self.most < settings.max_connections:
             _log.warning(
@@ -79,7 +87,7 @@ class Admission:
     def enter(self, visitor: Visitor) -> bool:
         """Take a place; False, counted and in the log, where there is none for this one."""
         host = visitor.address[0]
-        key = _key(host)
+        key = counted_as(host)
         why = self._refusal(host, key)
         if why is not None:
             self.refused(why, visitor)
@@ -113,16 +121,19 @@ class Admission:
         """Whether this address may connect at all."""
         if not self._allow:
             return True
-        parsed = _parsed(host)
-        return parsed is not None and any(parsed in network for network in self._allow)
+        address = parsed(host)
+        return address is not None and any(address in network for network in self._allow)
 
     def refused(self, why: str, visitor: Visitor, **about: object) -> None:
         """Count one who was not let in, and say so, though not for each of a flood."""
         self._metrics.refused.labels(why).inc()
         self._refusals.note(why, reason=why, peer=visitor.address[0], **about)
 
-    def flush(self) -> None:
-        """Say what of that was only counted; to be called about once a second."""
+    def sweep(self) -> None:
+        """Say what of that was only counted, and forget who didn't come for a while; about once a second."""
+        now = self._now()
+        for key in [key for key, comings in self._comings.items() if comings.full(now)]:
+            del self._comings[key]
         self._refusals.flush()
 
     def _refusal(self, host: str, key: bytes) -> str | None:
@@ -133,24 +144,20 @@ class Admission:
         most = self._settings.max_connections_per_address
         if most is not None and self._of_address[key] >= most:
             return "too_many_of_address"
-        return None
+        return None if self._may_come(key) else "too_often"
 
-
-def _parsed(host: str) -> IPv4Address | IPv6Address | None:
-    """The address however it is written: IPv4 also on an IPv6 socket, link-local also with its interface."""
-    try:
-        parsed = ip_address(host.partition("%")[0])
-    except ValueError:
-        return None
-    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
-
-
-def _key(host: str) -> bytes:
-    """What is counted as one address; IPv4 is as it is written, being the most."""
-    parsed = _parsed(host) if ":" in host else None
-    if isinstance(parsed, IPv6Address):
-        return parsed.packed[:_PREFIX_BYTES]
-    return (host if parsed is None else str(parsed)).encode()
+    def _may_come(self, key: bytes) -> bool:
+        """Whether this address has not come too often; if so this counts as another time."""
+        if self._often is None:
+            return True
+        now = self._now()
+        if key not in self._comings:
+            self._comings[key] = Bucket(self._often / _MINUTE_S, now, _MINUTE_S)
+        comings = self._comings[key]
+        if comings.level(now) < 1:
+            return False
+        comings.spend(1, now)
+        return True
 
 
 def _one_less(counts: Counter[_Key], key: _Key) -> None:

@@ -211,6 +211,7 @@ class Listener:
             self._cut(connection, TOO_MANY_OF_IDENTITY)
         elif self.gate.closed:
             connection.hold(GATE, self.now())
+        self.shares.begin(connection)
 
     def ended(self, connection: Connection) -> None:
         """A connection's stream is over."""
@@ -238,7 +239,7 @@ class Listener:
             elif (why := deadlines.missed(connection)) is not None:
                 self._cut(connection, why)
         self.shares.sweep()
-        self.admission.flush()
+        self.admission.sweep()
 
     def _cut(self, connection: Connection, why: str) -> None:
         """End a stream from our side; who gets acknowledgements is closed when the last one is sent."""

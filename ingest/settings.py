@@ -55,6 +55,9 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_connections_per_address: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Connections at one time of one address (with IPv6 of one /64); no bound of its own without it."""
 
+    max_connects_per_minute: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """How often one address may connect, all at once or spread over the minute; no bound without it."""
+
     max_connections_per_identity: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Connections at one time of who proved to be the same; no bound of its own without it."""
 

@@ -9,17 +9,22 @@ asked to keep a second's worth, so that neither a read nor what is left of a str
 Where there is no limit nothing of this exists: a share stands between transport and connection only where
 there is one, so that the way of a packet is the same as ever.
 
+A connection that comes takes over what one of the same identity, or without one of the same address, has left
+of its buckets, debts included: closing and coming back brings nobody more.
+
 A throttle lasts from the first pause until there was none for five seconds, and is one line in the log at
 each of its ends, as far as `ingest.sparing` lets. Pauses are never shorter than a tick is by default:
 stopping and starting to read for every packet would cost more than the packets.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple, Protocol
 
 import structlog
 
+from ingest.addresses import counted_as
+from ingest.buckets import Bucket, Budget, Left
 from ingest.connection import SHARE, Connection
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
@@ -29,7 +34,6 @@ RECORDS: Final = "max_records_per_s"
 BYTES: Final = "max_bytes_per_s"
 
 _NO_LIMIT: Final = 1e18
-_BURST_S: Final = 1.0
 _LEAST_BUFFER: Final = 16_384
 _MOST_BUFFER: Final = 1 << 20
 _LEAST_PAUSE_S: Final = 0.02
@@ -82,38 +86,21 @@ class _Rates(NamedTuple):
         """As configured."""
         return cls(settings.max_records_per_s or _NO_LIMIT, settings.max_bytes_per_s or _NO_LIMIT)
 
-
-class Bucket:
-    """What may still be sent; below nothing it is owed."""
-
-    __slots__ = ("_at", "_level", "_most", "_rate")
-
-    def __init__(self, rate: float, now: float) -> None:
-        """It is full; `rate` is a second's."""
-        self._rate = rate
-        self._level = self._most = rate * _BURST_S
-        self._at = now
-
-    def spend(self, amount: float, now: float) -> float:
-        """Take so much; in how many seconds nothing will be owed."""
-        level = self._level + (now - self._at) * self._rate
-        level = min(self._most, level) - amount
-        self._level = level
-        self._at = now
-        return -level / self._rate if level < 0 else 0.0
+    def budget(self, now: float) -> Budget:
+        """What a connection may send that is new here."""
+        return Budget(Bucket(self.records, now), Bucket(self.bytes, now))
 
 
 class Share(asyncio.Protocol):
     """One connection's: its transport delivers to it, and it to the connection."""
 
     __slots__ = (
-        "_bytes",
         "_delimiter",
         "_loop",
         "_owner",
         "_paused_at",
-        "_records",
         "_timer",
+        "budget",
         "connection",
         "last_pause",
         "limit",
@@ -121,16 +108,14 @@ class Share(asyncio.Protocol):
         "seconds",
     )
 
-    def __init__(self, owner: "Shares", connection: Connection, rates: "_Rates") -> None:
+    def __init__(self, owner: "Shares", connection: Connection, budget: Budget) -> None:
         self._owner = owner
         self._loop = owner.loop
         self._delimiter = owner.delimiter
-        now = self._loop.time()
-        self._records = Bucket(rates.records, now)
-        self._bytes = Bucket(rates.bytes, now)
         self._timer: Timer | None = None
         self._paused_at = 0.0
         self.connection = connection
+        self.budget = budget
         self.limit = ""
         """What it is throttled by; empty while it isn't."""
 
@@ -148,12 +133,7 @@ class Share(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Deliver it, and pause if it was too much."""
         self.connection.data_received(data)
-        now = self._loop.time()
-        for_records = self._records.spend(data.count(self._delimiter), now)
-        for_bytes = self._bytes.spend(len(data), now)
-        if (for_records or for_bytes) and self._timer is None:
-            limit = RECORDS if for_records > for_bytes else BYTES
-            self._pause(max(for_records, for_bytes, _LEAST_PAUSE_S), limit)
+        self._spend(data.count(self._delimiter), len(data))
 
     def eof_received(self) -> bool:
         """Deliver the end."""
@@ -173,6 +153,18 @@ class Share(asyncio.Protocol):
 
     # Pauses.
 
+    def begin(self) -> None:
+        """Pause at once for what is owed from before."""
+        self._spend(0, 0)
+
+    def _spend(self, records: int, size: int) -> None:
+        now = self._loop.time()
+        for_records = self.budget.records.spend(records, now)
+        for_bytes = self.budget.bytes.spend(size, now)
+        if (for_records or for_bytes) and self._timer is None:
+            limit = RECORDS if for_records > for_bytes else BYTES
+            self._pause(max(for_records, for_bytes, _LEAST_PAUSE_S), limit)
+
     def _pause(self, seconds: float, limit: str) -> None:
         self._paused_at = self._loop.time()
         self._timer = self._loop.call_later(seconds, self._go_on)
@@ -182,7 +174,7 @@ class Share(asyncio.Protocol):
 
     def _go_on(self) -> None:
         now = self._loop.time()
-        wait = max(self._records.spend(0, now), self._bytes.spend(0, now))
+        wait = max(self.budget.records.spend(0, now), self.budget.bytes.spend(0, now))
         if wait:  # timers may be early
             self._timer = self._loop.call_later(max(wait, _SOON_S), self._go_on)
         else:
@@ -220,38 +212,54 @@ class Shares:
         self._metrics = metrics
         self._rates = _Rates.of(settings)
         self._shares: dict[Connection, Share] = {}
+        self._left = Left()
         self._throttled: set[Share] = set()
         self._lines = SparingLog("connection_throttled", loop.time, most=_LINES)
 
     def give(self, connection: Connection) -> None:
         """Give a connection that has its transport a share, where there are limits."""
         if self._rates != (_NO_LIMIT, _NO_LIMIT):
-            self._shares[connection] = share = Share(self, connection, self._rates)
+            budget = self._left.take(_whose(connection)) or self._rates.budget(self.loop.time())
+            self._shares[connection] = share = Share(self, connection, budget)
             connection.deliver_to(share)
 
-    def change(self, settings: IngestSettings, connections: Iterable[Connection]) -> None:
+    def begin(self, connection: Connection) -> None:
+        """Before it is read for the first time: it may have come with a debt."""
+        if connection in self._shares:
+            self._shares[connection].begin()
+
+    def change(self, settings: IngestSettings, connections: Collection[Connection]) -> None:
         """Go by these limits from now on; where they are new, everybody begins with a full bucket."""
         rates = _Rates.of(settings)
         if rates == self._rates:
             return
         self._rates = rates
         for connection in connections:
-            self.forget(connection)
+            self._take_back(connection)
             connection.deliver_to(connection)
+        self._left.clear()
+        for connection in connections:
             self.give(connection)
 
     def forget(self, connection: Connection) -> None:
-        """Take the share back."""
+        """A connection is gone; what it owes stays."""
+        share = self._take_back(connection)
+        if share is not None:
+            self._left.put(_whose(connection), share.budget, self.loop.time())
+
+    def _take_back(self, connection: Connection) -> Share | None:
         share = self._shares.pop(connection, None)
         if share is not None:
             share.release()
             self._over(share)
+        return share
 
     def sweep(self) -> None:
         """End the throttles that were not needed for a while; to be called about once a second."""
         now = self.loop.time()
         for share in [share for share in self._throttled if share.calm(now)]:
             self._over(share)
+        self._left.sweep(now)
         self._lines.flush()
 
     # What a share calls.
@@ -284,3 +292,8 @@ class Shares:
                 paused_s=round(share.seconds, 3),
             )
         share.limit, share.said, share.seconds = "", False, 0.0
+
+
+def _whose(connection: Connection) -> str | bytes:
+    """Who is meant where somebody comes back."""
+    return connection.identity or counted_as(connection.address[0])

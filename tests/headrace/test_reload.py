@@ -32,6 +32,7 @@ CHANGED = decode_config(
         "ingest": {
             "max_connections_per_address": 7,
             "max_connections_per_identity": 7,
+            "max_connects_per_minute": 7,
             "max_records_per_s": 7.0,
             "max_bytes_per_s": 7.0,
             "first_record_timeout_s": 7.0,

@@ -111,6 +111,47 @@ def test_an_identity_has_its_own_bound_wherever_it_comes_from() -> None:
     assert door.admission.identify(third)
 
 
+def test_an_address_may_come_so_often_in_a_minute() -> None:
+    """However short it stays; refusals cost it nothing, and others are let in."""
+    door = Door(IngestSettings(max_connects_per_minute=3))
+    for _ in range(3):
+        caller = Caller("::ffff:10.0.0.1")
+        assert door.admission.enter(caller)
+        door.admission.leave(caller)
+    for _ in range(10):
+        assert not door.admission.enter(Caller("10.0.0.1"))
+    assert door.refused("too_often") == 10
+    assert door.admission.enter(Caller("10.0.0.2"))
+    door.now = 20.0
+    assert door.admission.enter(Caller("10.0.0.1"))
+    assert not door.admission.enter(Caller("10.0.0.1"))
+    door.admission.change(IngestSettings(max_connects_per_minute=1))
+    assert door.admission.enter(Caller("10.0.0.1"))
+    assert not door.admission.enter(Caller("10.0.0.1"))
+    door.admission.change(IngestSettings())
+    assert door.admission.enter(Caller("10.0.0.1"))
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.integers(0, 2)), max_size=60), st.integers(1, 10))
+def test_in_any_minute_nobody_comes_more_often_than_twice_what_one_allows(
+    steps: list[tuple[float, int]], most: int
+) -> None:
+    """As many at once as in a minute, and what came since; of who didn't come for a while nothing is kept."""
+    door = Door(IngestSettings(max_connects_per_minute=most))
+    let_in: list[tuple[float, int]] = []
+    for rest, number in steps:
+        door.now += rest
+        if door.admission.enter(Caller(f"10.0.0.{number}")):
+            let_in.append((door.now, number))
+        door.admission.sweep()
+        last_minute = Counter(who for when, who in let_in if when > door.now - 60)
+        assert max(last_minute.values(), default=0) <= 2 * most
+        assert len([who for _, who in let_in if who == number]) <= most * (1 + door.now / 60) + 1e-6
+    door.now += 60.001
+    door.admission.sweep()
+    assert not door.admission._comings
+
+
 @given(
     steps=st.lists(st.tuples(st.booleans(), st.integers(0, 7))),
     most=st.integers(1, 6),
@@ -164,12 +205,12 @@ def test_a_flood_of_refusals_is_one_line_in_ten_seconds_for_each_reason() -> Non
         for _ in range(1000):
             door.admission.enter(Caller("192.168.0.1"))
         door.admission.enter(Caller())
-        door.admission.flush()
+        door.admission.sweep()
         assert _refusals(lines) == [("not_allowed", 1), ("too_many", 1)]
         door.now = 11.0
-        door.admission.flush()
+        door.admission.sweep()
         door.now = 30.0
-        door.admission.flush()
+        door.admission.sweep()
         assert _refusals(lines)[2:] == [("not_allowed", 999)]
     assert all(line["event"] == "connection_refused" for line in lines), "an address stands in a field"
     assert lines[0]["peer"] == "192.168.0.1"

@@ -183,6 +183,6 @@ async def test_failed_handshakes_are_told_of_without_a_flood(certificates: Plant
                 await stranger.rest()
             await reached(lambda: refused(shop, "tls_failed") == 4, "the refusals")
             shop.listener.admission._refusals._now = lambda: asyncio.get_running_loop().time() + 10
-            shop.listener.admission.flush()
+            shop.listener.admission.sweep()
     told = [(line["reason"], line["detail"], line["times"]) for line in lines if "detail" in line]
     assert told == [("tls_failed", "HTTP_REQUEST", 1), ("tls_failed", "HTTP_REQUEST", 3)]

@@ -3,12 +3,14 @@
 import asyncio
 import heapq
 import socket
+import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from structlog.testing import capture_logs
@@ -17,25 +19,11 @@ from ingest import shares
 from ingest.connection import GATE, SHARE, Connection
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
-from ingest.shares import Bucket, Shares, receive_buffer
+from ingest.shares import Shares, receive_buffer
 from parser.settings import Rules
 from tests.ingest.floor import RECORD, Floor, floor, reached
 
 READ = 65_536
-
-
-@given(
-    rate=st.floats(0.1, 1e6),
-    steps=st.lists(st.tuples(st.floats(0, 100), st.integers(1, READ)), max_size=50),
-)
-def test_a_bucket_lets_in_what_its_rate_allows(rate: float, steps: list[tuple[float, int]]) -> None:
-    """At any time no more than a second's worth, what came since, and one read, if debts are waited for."""
-    bucket, now, let_in, debt_until = Bucket(rate, 0.0), 0.0, 0, 0.0
-    for rest, size in steps:
-        now = max(now + rest, debt_until)
-        let_in += size
-        debt_until = now + bucket.spend(size, now)
-        assert let_in <= rate * (1 + now) * (1 + 1e-9) + READ
 
 
 class Timer:
@@ -83,6 +71,7 @@ class Machine:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.id, self.peer, self.ending = 1, "10.0.0.1:1", None
+        self.address, self.identity = ("10.0.0.1", 1), None
         self.held = 0
         self.waiting = b""
         self.got = b""
@@ -116,7 +105,10 @@ class Machine:
 
 
 class ShareModel(RuleBasedStateMachine):
-    """A machine with a share, against the two promises: never more than the rate, and never stuck."""
+    """A machine with a share, against the two promises: never more than the rate, and never stuck.
+
+    However often it comes back.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,8 +116,13 @@ class ShareModel(RuleBasedStateMachine):
         self.machine = Machine(self.clock)
         self.settings = IngestSettings(max_records_per_s=1000.0, max_bytes_per_s=20_000.0)
         self.shares = Shares(self.settings, b"#", IngestMetrics(), self.clock)
-        self.shares.give(cast("Connection", self.machine))
+        self.come()
         self.sent = b""
+
+    def come(self) -> None:
+        """What the listener does with a connection that is new."""
+        self.shares.give(cast("Connection", self.machine))
+        self.shares.begin(cast("Connection", self.machine))
 
     @rule(size=st.integers(1, 5000), record=st.sampled_from([b"#", b"E0001,1,2,3,4,5#", b"x" * 200 + b"#"]))
     def send(self, size: int, record: bytes) -> None:
@@ -139,6 +136,14 @@ class ShareModel(RuleBasedStateMachine):
         """Time passes."""
         self.clock.pass_time(seconds)
         self.shares.sweep()
+
+    @precondition(lambda self: not self.machine.waiting)
+    @rule()
+    def come_back(self) -> None:
+        """The machine closes when all was read, and connects anew."""
+        self.shares.forget(cast("Connection", self.machine))
+        self.machine.held &= ~SHARE
+        self.come()
 
     @rule()
     def close_the_gate(self) -> None:
@@ -238,6 +243,36 @@ async def test_a_throttle_is_a_line_at_each_end(monkeypatch: pytest.MonkeyPatch)
     assert {line["limit"] for line in said} == {"max_bytes_per_s"}
     assert {line["connection"] for line in said} == {machine.number}
     assert said[0]["peer"].startswith("127.0.0.1:")
+
+
+async def test_who_comes_back_owes_what_was_owed() -> None:
+    """A new connection of the same address is not read before the debt of the last one is paid."""
+    async with floor(_settings(max_records_per_s=100.0)) as shop:
+        machine = await shop.connect()
+        await machine.send(RECORD * 300)
+        await reached(lambda: shop.records == 300, "the first read")
+        begun = time.monotonic()
+        _only(shop).abort()
+        await machine.rest()
+        again = await shop.connect()
+        await reached(lambda: _only(shop).held == SHARE, "the pause")
+        await again.send(RECORD)
+        await reached(lambda: shop.records == 301, "what came after the debt")
+        assert time.monotonic() - begun > 1.0, "200 records are owed, at 100 a second"
+        await again.close()
+
+
+async def test_coming_back_brings_no_new_share() -> None:
+    """A second's worth on each of many connections, one after the other, is more than a second's worth."""
+    async with floor(_settings(max_records_per_s=100.0)) as shop:
+        for _ in range(3):
+            machine = await shop.connect()
+            before = shop.records
+            await machine.send(RECORD * 90)
+            await reached(partial(lambda least: shop.records >= least, before + 90), "what was sent")
+            await machine.close()
+            await reached(lambda: not shop.listener.connections, "its end")
+        assert shop.metrics.throttles.labels("max_records_per_s")._value.get() > 0
 
 
 async def test_gate_and_share_keep_their_reasons_apart() -> None:
