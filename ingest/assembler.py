@@ -72,6 +72,7 @@ class Assembler:
         self._submitted: deque[_Submitted] = deque()
         self._submitted_bytes = 0
         self.settled = asyncio.Event()
+        self.settled.set()
         """Set while nothing that was made into a block waits to become durable."""
 
     def change(self, rules: Rules) -> None:

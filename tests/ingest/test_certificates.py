@@ -10,7 +10,8 @@ import pytest
 from headrace.authority import make_authority, make_server
 from ingest.errors import CertificateError
 from ingest.tls import Certificates
-from tests.ingest.floor import RECORD, floor, reached
+from parser.settings import Rules
+from tests.ingest.floor import RECORD, Floor, floor, reached
 from tests.ingest.tls import client, connect, settings
 from tests.support.certificates import Certificates as Plant
 
@@ -42,10 +43,11 @@ async def test_certificates_are_renewed_while_machines_send(certificates: Plant,
 
 
 async def test_a_server_that_can_not_prove_itself_does_not_start(certificates: Plant) -> None:
-    wrong = settings(certificates, tls_key=str(certificates.stranger.key))
+    """And ends at once: nothing was made into a block, so nothing is waited for."""
+    shop = Floor(settings(certificates, tls_key=str(certificates.stranger.key)), Rules())
     with pytest.raises(CertificateError, match=r"\[ingest\] tls_key: .* fits the certificate"):
-        async with floor(wrong):
-            pass
+        await shop.listener.start("0.0.0")
+    assert shop.listener.assembler.settled.is_set()
 
 
 @pytest.mark.parametrize(
