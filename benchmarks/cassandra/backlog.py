@@ -12,7 +12,7 @@ import click
 
 from benchmarks.cassandra.bench import Bench, Found
 from benchmarks.cassandra.ready import DEVICES
-from benchmarks.cassandra.sockets import PREPARED, whole
+from benchmarks.cassandra.sockets import PREPARED, ceiling
 from benchmarks.child import Outcome
 from benchmarks.report import Figure, compare, middle, percentiles
 from benchmarks.running import child
@@ -43,17 +43,17 @@ def backlog(bench: Bench) -> Found:
     if node is None:
         click.echo("backlog: not measured, as the cluster is not ours to pause", err=True)
         return [], []
-    ceiling = whole(bench).rate
-    rounds = [_backlog(bench, node, ceiling) for _ in range(bench.runs)]
+    most = ceiling(bench)
+    rounds = [_backlog(bench, node, most) for _ in range(bench.runs)]
     drain = middle([found[0] for found in rounds])
     acks = middle([found[1] for found in rounds])
     return [drain, acks], [
-        compare("draining / sockets to rows", drain.rate / ceiling, at_least=0.9),
+        compare("draining / sockets to rows", drain.rate / most, at_least=0.9),
         compare("acknowledgement of new records p99 meanwhile, ms", acks.rate, at_most=50),
     ]
 
 
-def _backlog(bench: Bench, node: Node, ceiling: float) -> tuple[Figure, Figure]:
+def _backlog(bench: Bench, node: Node, most: float) -> tuple[Figure, Figure]:
     with bench.target.keyspace() as settings, child("cassandra", cassandra=settings) as measured:
         bench.target.rest()
         node.pause()
@@ -62,7 +62,7 @@ def _backlog(bench: Bench, node: Node, ceiling: float) -> tuple[Figure, Figure]:
         finally:
             node.resume()
         resumed = time.perf_counter()
-        new = _send(measured.ports[1], int(_NEW * (_BACK_S + _LONGER * waiting / ceiling)), _NEW)
+        new = _send(measured.ports[1], int(_NEW * (_BACK_S + _LONGER * waiting / most)), _NEW)
         outcome = measured.finish(waiting + new.sent)
     drained = _drained(outcome, waiting, resumed)
     return _drain_figure(outcome, waiting, drained), _ack_figure(new, drained)

@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks.cassandra.bench import Bench, Found
 from benchmarks.cassandra.ready import DEVICES
-from benchmarks.cassandra.sockets import whole
+from benchmarks.cassandra.sockets import ceiling
 from benchmarks.cassandra.target import Stopwatch
 from benchmarks.report import Figure, compare, middle, percentiles
 from benchmarks.running import child, send_marks
@@ -25,7 +25,7 @@ _PACKETS_A_SECOND: Final = 100
 
 def latency(bench: Bench) -> Found:
     """At half of what the whole way can do."""
-    rate = whole(bench).rate / 2
+    rate = ceiling(bench) / 2
     figure = middle([_latency(bench, rate) for _ in range(bench.runs)])
     return [figure], [compare("sent to readable row p99, s", figure.rate / 1000, at_most=2)]
 

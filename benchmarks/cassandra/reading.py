@@ -23,7 +23,7 @@ from cassandra.query import dict_factory, named_tuple_factory, tuple_factory
 
 from benchmarks.cassandra.bench import Bench, Found
 from benchmarks.cassandra.ready import NODE, PART_ROWS, ReadyWriter
-from benchmarks.cassandra.sockets import PREPARED, whole
+from benchmarks.cassandra.sockets import PREPARED, ceiling
 from benchmarks.report import Figure, compare, middle, p99_of, percentiles
 from benchmarks.running import child, sending
 from parser.block import to_seq
@@ -101,7 +101,7 @@ class Hours(NamedTuple):
 
 def read(bench: Bench) -> Found:
     """Newest rows and hours, while rows come in."""
-    rate = whole(bench).rate / 2
+    rate = ceiling(bench) / 2
     rounds = [_read(bench, rate) for _ in range(bench.runs)]
     figures = [middle(list(of_one), by=p99_of) for of_one in zip(*rounds, strict=True)]
     newest, hour, *by_driver = figures
