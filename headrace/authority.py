@@ -5,7 +5,7 @@
 
 Keys are EC P-256, of their owner alone (0600), and never overwritten unless that is asked for. A machine's
 certificate is good for connecting only, a server's for being connected to only, neither for signing others.
-There are no lists of revoked ones: see docs/security.md for what is done instead.
+Which of them are revoked stands in a list, see `headrace.revoking`.
 """
 
 import os
@@ -33,7 +33,7 @@ from parser.reference import read_device_id
 
 AUTHORITY: Final = "ca"
 
-_EARLIER: Final = timedelta(days=1)
+EARLIER: Final = timedelta(days=1)
 """Clocks of machines are behind."""
 
 _HOST: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.(?!-)[A-Za-z0-9_-]{1,63})*")
@@ -109,7 +109,7 @@ def _issue(
     purpose: x509.ObjectIdentifier,
     days: int,
 ) -> Pair:
-    authority = _authority(folder)
+    authority = read_authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = authority.certificate
     builder = (
@@ -126,7 +126,12 @@ def _issue(
     return _write(files, builder.sign(authority.key, hashes.SHA256()), key)
 
 
-def _authority(folder: Path) -> Authority:
+def read_authority(folder: Path) -> Authority:
+    """The authority in a folder.
+
+    Raises:
+        ConfigError: there is none, or it has ended.
+    """
     try:
         certificate = x509.load_pem_x509_certificate((folder / f"{AUTHORITY}.pem").read_bytes())
         key = load_pem_private_key((folder / f"{AUTHORITY}.key").read_bytes(), password=None)
@@ -158,7 +163,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _EARLIER)
+        .not_valid_before(now - EARLIER)
         .not_valid_after(until if latest is None else min(until, latest))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
@@ -210,14 +215,14 @@ def _write(files: tuple[Path, Path], certificate: x509.Certificate, key: ec.Elli
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     try:
         files[0].parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(files[1], secret, 0o600)
-        _replace(files[0], certificate.public_bytes(Encoding.PEM), 0o644)
+        replace(files[1], secret, 0o600)
+        replace(files[0], certificate.public_bytes(Encoding.PEM), 0o644)
     except OSError as error:
         raise FailedError(f"{error.filename}: {error.strerror}") from error
     return Pair(*files, certificate.not_valid_after_utc)
 
 
-def _replace(path: Path, content: bytes, mode: int) -> None:
+def replace(path: Path, content: bytes, mode: int) -> None:
     """Write a file that nobody sees half, and nobody else at any time who may not."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)

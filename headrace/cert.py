@@ -42,11 +42,12 @@ def cert() -> None:
 @_force
 @reporting_errors
 def cert_ca(folder: Path, name: str, days: int, force: bool) -> None:  # noqa: FBT001  # click passes flags so
-    """Make an authority in DIR: ca.pem and ca.key."""
-    from headrace import authority  # noqa: PLC0415
+    """Make an authority in DIR: ca.pem, ca.key, and ca.crl, the list of its revoked certificates."""
+    from headrace import authority, revoking  # noqa: PLC0415
 
     made = authority.make_authority(folder, name, days=days, force=force)
     click.echo(f"{made.certificate}: an authority, until {_day(made.until)}")
+    click.echo(f"{revoking.make_list(folder).path}: the list of its revoked certificates, with nothing on it")
     click.echo(f"{made.key}: its key; whoever has it can be any machine, so keep it off the server", err=True)
 
 
@@ -82,6 +83,22 @@ def cert_device(folder: Path, devices: tuple[str, ...], days: int, force: bool) 
         made = authority.make_device(folder, device, days=days, force=force)
         click.echo(f"{made.certificate}: machine {device}, until {_day(made.until)}")
         click.echo(f"{made.key}: its key")
+
+
+@cert.command("revoke")
+@_folder
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@reporting_errors
+def cert_revoke(folder: Path, names: tuple[str, ...]) -> None:
+    """Put the certificates of machines or servers, NAME.pem in DIR, on the authority's list, ca.crl.
+
+    Before another certificate of that name is made, which overwrites the one to revoke.
+    """
+    from headrace import revoking  # noqa: PLC0415
+
+    listed = revoking.revoke(folder, names)
+    click.echo(f"{listed.path}: {listed.certificates} revoked, good until {_day(listed.until)}")
+    click.echo("Copy it to the servers, where [ingest] tls_client_crl names it, and reload them.", err=True)
 
 
 def _day(until: datetime) -> str:

@@ -13,6 +13,7 @@ record and a reason that an engineer finds in the table `connections`:
     slow_record           a record was begun and not finished within `record_timeout_s`
     too_many_of_identity  who it proved to be has `max_connections_per_identity` already
     not_allowed           `allow` was changed, and it may not connect any more
+    revoked               the certificate that it came with was revoked
     shutdown              the server ended
     server_lost           the server was lost (written by the next one)
 
@@ -41,6 +42,7 @@ NO_RECORD: Final = "no_record"
 SLOW_RECORD: Final = "slow_record"
 TOO_MANY_OF_IDENTITY: Final = "too_many_of_identity"
 NOT_ALLOWED: Final = "not_allowed"
+REVOKED: Final = "revoked"
 SHUTDOWN: Final = "shutdown"
 
 GATE: Final = 1
@@ -67,6 +69,7 @@ class Connection(asyncio.Protocol):
         "acknowledges",
         "address",
         "begun",
+        "certificate",
         "ending",
         "heard",
         "held",
@@ -94,6 +97,9 @@ class Connection(asyncio.Protocol):
         self.identity: str | None = None
         """Who it proved to be by its certificate, where that is asked."""
 
+        self.certificate: int | None = None
+        """The number of that certificate."""
+
         self.records = 0
         """Record numbers taken so far."""
 
@@ -118,6 +124,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=0)
         self.identity = self._transport.get_extra_info("identity", self.identity)
+        self.certificate = self._transport.get_extra_info("certificate", self.certificate)
         self._listener.admitted(self)
 
     def data_received(self, data: bytes) -> None:

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 from ingest.errors import HandshakeError
-from ingest.tls import identity_of
+from ingest.tls import identity_of, number_of
 from ingest.turns import Turns
 
 _SLICE: Final = 16_384
@@ -62,6 +62,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         "_later",
         "_left_s",
         "_loop",
+        "_number",
         "_outgoing",
         "_paused",
         "_protocol",
@@ -84,6 +85,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._identity: str | None = None
+        self._number: int | None = None
         self._held = True  # until the turn of the loop is over in which somebody may want to pause reading
         self._paused = self._ended = False
         self._later = b""
@@ -205,7 +207,8 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
 
     def _open(self) -> None:
         certificate = self._certificate()
-        self._identity = identity_of(certificate) if certificate else None
+        if certificate:
+            self._identity, self._number = identity_of(certificate), number_of(certificate)
         self.phase = Phase.OPEN
         self._flush()
         self._protocol.connection_made(self)
@@ -269,8 +272,13 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
     # What the connection calls.
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`identity`: who the client proved to be; else what the socket's transport knows."""
-        return self._identity if name == "identity" else self._raw.get_extra_info(name, default)
+        """`identity`: who the client proved to be, `certificate`: the number of what it did so with.
+
+        For all else what the socket's transport knows.
+        """
+        if name == "identity":
+            return self._identity
+        return self._number if name == "certificate" else self._raw.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Deliver to this one from now on."""

@@ -16,7 +16,7 @@ from ingest.acceptor import Acceptor, Address, listening_sockets
 from ingest.admission import Admission
 from ingest.assembler import Assembler, Numbering
 from ingest.clock import StampClock
-from ingest.connection import GATE, NOT_ALLOWED, OVER, SHUTDOWN, TOO_MANY_OF_IDENTITY, Connection
+from ingest.connection import GATE, NOT_ALLOWED, OVER, REVOKED, SHUTDOWN, TOO_MANY_OF_IDENTITY, Connection
 from ingest.deadlines import Deadlines
 from ingest.encrypted import shake_hands
 from ingest.errors import HandshakeError, ListenError
@@ -125,9 +125,12 @@ class Listener:
         self.assembler.change(rules)
         self.admission.change(settings)
         self.shares.change(settings, self.connections)
+        revoked = self.certificates.revoked if self.certificates is not None else frozenset()
         for connection in list(self.connections):
             if not self.admission.allows(connection.address[0]):
                 self._cut(connection, NOT_ALLOWED)
+            elif connection.certificate in revoked:
+                self._cut(connection, REVOKED)
 
     async def close(self) -> None:
         """Accept nobody but those who have connected already, and read what these have sent."""

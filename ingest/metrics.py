@@ -19,7 +19,7 @@ class IngestMetrics:
         self.refused = Counter("headrace_connections_refused", "Not accepted", ["why"], registry=r)
         self.certificate_ends = Gauge(
             "headrace_tls_certificate_ends_seconds",
-            "When the server's certificate ends, since 1970; 0 without TLS",
+            "When the server's certificate ends, or a list of revoked ones, since 1970; 0 without TLS",
             registry=r,
         )
         self.rests = Counter(

@@ -86,6 +86,10 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A PEM file with the authorities that machines' certificates are from; with it each has to show one,
     and what it is for is the connection's identity."""
 
+    tls_client_crl: str | None = None
+    """A PEM file with the lists of revoked certificates of those authorities, one of each; with it nobody is
+    let in with a certificate that is on them. Read anew at SIGHUP, which also cuts off who is there."""
+
     handshake_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 5.0
     """How long a TLS handshake may take."""
 
@@ -121,6 +125,8 @@ def _check_tls(settings: IngestSettings) -> None:
         raise ValueError("tls_key: is needed beside tls_cert")
     if settings.tls_client_ca is not None and settings.tls_cert is None:
         raise ValueError("tls_client_ca: needs tls_cert and tls_key")
+    if settings.tls_client_crl is not None and settings.tls_client_ca is None:
+        raise ValueError("tls_client_crl: needs tls_client_ca, whose lists these are")
     if settings.bind_identity and settings.tls_client_ca is None:
         raise ValueError("bind_identity: needs tls_client_ca, by which machines prove who they are")
     if settings.identities and not settings.bind_identity:

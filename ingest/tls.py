@@ -9,15 +9,19 @@ compression; in TLS 1.3 no tickets: a machine that connects once a day has no us
 """
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import structlog
 
 from ingest.errors import CertificateError, HandshakeError
+from ingest.revocation import Revoked, load_revoked
 from ingest.settings import IngestSettings
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 MAX_IDENTITY: Final = 255
 """Characters."""
@@ -25,27 +29,40 @@ MAX_IDENTITY: Final = 255
 _log = structlog.get_logger("ingest")
 
 
+class _Loaded(NamedTuple):
+    """What the files come to."""
+
+    context: ssl.SSLContext
+    until: datetime
+    revoked: frozenset[int]
+
+
 class Certificates:
     """What the listeners prove themselves with, and whom they ask for a proof."""
 
     def __init__(self, settings: IngestSettings) -> None:
-        """Load what `tls_cert`, `tls_key` and `tls_client_ca` name.
+        """Load what `tls_cert`, `tls_key`, `tls_client_ca` and `tls_client_crl` name.
 
         Raises:
             CertificateError: one of them can't be used.
         """
         self._settings = settings
-        self._context, self._until = _load(settings)
+        self._loaded = _load(settings)
 
     @property
     def context(self) -> ssl.SSLContext:
         """For the next connection."""
-        return self._context
+        return self._loaded.context
 
     @property
     def until(self) -> datetime:
-        """When the first of the server's own certificates ends, UTC."""
-        return self._until
+        """When the first of the server's own certificates, or of the lists of revoked ones, ends, UTC."""
+        return self._loaded.until
+
+    @property
+    def revoked(self) -> frozenset[int]:
+        """Numbers of certificates that nobody is let in with any more."""
+        return self._loaded.revoked
 
     def renew(self, settings: IngestSettings | None = None) -> None:
         """Load the files anew, or those of other settings.
@@ -54,7 +71,7 @@ class Certificates:
             CertificateError: one of them can't be used; everything stays as it was.
         """
         settings = settings or self._settings
-        self._context, self._until = _load(settings)
+        self._loaded = _load(settings)
         self._settings = settings
 
 
@@ -78,19 +95,27 @@ def _names(certificate: dict[str, Any]) -> Iterator[str]:
     yield from (value for part in subject for kind, value in part if kind == "commonName")
 
 
-def _load(settings: IngestSettings) -> tuple[ssl.SSLContext, datetime]:
+def number_of(certificate: dict[str, Any]) -> int:
+    """The number that its authority gave a certificate (as `ssl` shows it)."""
+    return int(certificate["serialNumber"], 16)
+
+
+def _load(settings: IngestSettings) -> _Loaded:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.num_tickets = 0
     until = _load_own(context, Path(settings.tls_cert or ""), Path(settings.tls_key or ""))
+    revoked = Revoked()
     if settings.tls_client_ca is not None:
-        _load_authority(context, Path(settings.tls_client_ca))
-    return context, until
+        authorities = _load_authorities(context, Path(settings.tls_client_ca))
+        if settings.tls_client_crl is not None:
+            revoked = load_revoked(context, Path(settings.tls_client_crl), authorities)
+    return _Loaded(context, min(until, revoked.until), revoked.serials)
 
 
 def _load_own(context: ssl.SSLContext, cert: Path, key: Path) -> datetime:
-    until = _check_dates("tls_cert", cert, every=True)
+    until = _check_dates("tls_cert", cert, _certificates("tls_cert", cert), every=True)
     _read("tls_key", key)
     try:
         context.load_cert_chain(cert, key, password=_no_password)
@@ -101,27 +126,32 @@ def _load_own(context: ssl.SSLContext, cert: Path, key: Path) -> datetime:
     return until
 
 
-def _load_authority(context: ssl.SSLContext, path: Path) -> None:
-    _check_dates("tls_client_ca", path, every=False)  # an old authority may end beside the new one
+def _load_authorities(context: ssl.SSLContext, path: Path) -> "list[x509.Certificate]":
+    found = _certificates("tls_client_ca", path)
+    _check_dates("tls_client_ca", path, found, every=False)  # an old authority may end beside the new one
     context.verify_mode = ssl.CERT_REQUIRED
     try:
         context.load_verify_locations(path)
     except ssl.SSLError as error:
         raise CertificateError(f"[ingest] tls_client_ca: {path}: {error.reason}") from error
+    return found
 
 
-def _check_dates(key: str, path: Path, *, every: bool) -> datetime:
-    """When the first of a file's certificates ends, of those that are valid now.
-
-    Raises:
-        CertificateError: there is none, or where `every` one has to be valid, one is not.
-    """
+def _certificates(key: str, path: Path) -> "list[x509.Certificate]":
     from cryptography import x509  # noqa: PLC0415  # 14 MB that a server without TLS does without
 
     try:
-        found = x509.load_pem_x509_certificates(_read(key, path))
+        return x509.load_pem_x509_certificates(_read(key, path))
     except ValueError as error:
         raise CertificateError(f"[ingest] {key}: {path} holds no certificate in PEM format") from error
+
+
+def _check_dates(key: str, path: Path, found: "Sequence[x509.Certificate]", *, every: bool) -> datetime:
+    """When the first of a file's certificates ends, of those that are valid now.
+
+    Raises:
+        CertificateError: none is, or where `every` one has to be, one is not.
+    """
     now = datetime.now(UTC)
     dates = [(each.not_valid_before_utc, each.not_valid_after_utc) for each in found]
     valid = [last for first, last in dates if first <= now <= last]

@@ -126,6 +126,67 @@ def test_nothing_is_overwritten_unless_that_is_asked_for(folder: Path) -> None:
     assert stat.S_IMODE((folder / "E0001.key").stat().st_mode) == 0o600
 
 
+def revoked(folder: Path) -> list[int]:
+    """Numbers on the list, in the order in which they came there."""
+    found = x509.load_pem_x509_crl((folder / "ca.crl").read_bytes())
+    return [entry.serial_number for entry in found]
+
+
+def test_the_list_of_revoked_certificates_begins_empty_and_only_grows(folder: Path) -> None:
+    """Each is there once, as long as the authority lives; another certificate of that name is not."""
+    assert revoked(folder) == []
+    good("device", folder, "E0001", "press 7/b")
+    first, second = read(folder / "E0001.pem"), read(folder / "press 7%2Fb.pem")
+    assert "1 revoked, good until" in good("revoke", folder, "press 7/b")
+    assert "2 revoked, good until" in good("revoke", folder, "E0001", "press 7/b")
+    assert revoked(folder) == [second.serial_number, first.serial_number]
+    good("device", folder, "E0001", "--force")
+    assert "3 revoked" in good("revoke", folder, "E0001")
+    found = x509.load_pem_x509_crl((folder / "ca.crl").read_bytes())
+    assert found.next_update_utc == read(folder / "ca.pem").not_valid_after_utc
+    assert found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == 4
+
+
+def test_an_authority_without_a_list_gets_one(folder: Path) -> None:
+    """One from before there were lists."""
+    good("device", folder, "E0001")
+    (folder / "ca.crl").unlink()
+    assert "1 revoked" in good("revoke", folder, "E0001")
+
+
+def test_only_certificates_of_the_authority_are_revoked(folder: Path, tmp_path: Path) -> None:
+    """What is wrong is said, and nothing is changed: not those either that were named with it."""
+    good("device", folder, "E0001")
+    good("ca", tmp_path / "other")
+    good("device", tmp_path / "other", "E0002")
+    shutil.copy(tmp_path / "other" / "E0002.pem", folder)
+    (folder / "E0003.pem").write_text("nonsense")
+    for name, said in {
+        "E0002": "is no certificate of this authority",
+        "E0003": "is no certificate of this authority",
+        "E0004": "No such file",
+        "ca": "can't be on its list",
+    }.items():
+        result = call("revoke", folder, "E0001", name)
+        assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
+    assert revoked(folder) == []
+    shutil.copy(tmp_path / "other" / "ca.crl", folder)
+    assert "is the list of another authority" in call("revoke", folder, "E0001").stderr
+    (folder / "ca.crl").write_text("nonsense")
+    assert "can't be read; nothing was changed" in call("revoke", folder, "E0001").stderr
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is missing")
+def test_openssl_refuses_what_is_revoked(folder: Path) -> None:
+    good("device", folder, "E0001", "E0002")
+    good("revoke", folder, "E0001")
+    for name, right in (("E0001", False), ("E0002", True)):
+        files = ["-CAfile", folder / "ca.pem", "-CRLfile", folder / "ca.crl", folder / f"{name}.pem"]
+        command = [str(shutil.which("openssl")), "verify", "-x509_strict", "-crl_check", *map(str, files)]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (found.returncode == 0) is right, found.stderr
+
+
 def test_no_certificate_outlives_its_authority(tmp_path: Path) -> None:
     good("ca", tmp_path, "--days", "10")
     good("device", tmp_path, "E0001")

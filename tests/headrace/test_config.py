@@ -30,6 +30,7 @@ WRONG = [
     ("[ingest]\nallow = [7]", "[ingest] allow", "str"),
     ("[ingest]\ntls_cert = 'a.pem'", "[ingest] tls_key", "beside tls_cert"),
     ("[ingest]\ntls_client_ca = 'a.pem'", "[ingest] tls_client_ca", "needs tls_cert"),
+    ("[ingest]\ntls_client_crl = 'a.crl'", "[ingest] tls_client_crl", "needs tls_client_ca"),
     ("[ingest]\nbind_identity = true", "[ingest] bind_identity", "needs tls_client_ca"),
     ("[ingest.identities]\ngateway = ['E1']", "[ingest] identities", "bind_identity = true"),
     ("[ingest.identities]\ngateway = 'E1'", "[ingest] identities", "array"),

@@ -2,9 +2,11 @@
 
 import shutil
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
-from headrace.authority import Pair, make_server
+from headrace.authority import Pair, make_authority, make_device, make_server
+from headrace.revoking import make_list, revoke
 from tests.faults.harness import Server
 from tests.faults.waiting import wait_until
 from tests.headrace.test_tls import connect, send
@@ -34,6 +36,38 @@ def test_a_renewed_certificate_counts_for_who_connects_next(
         send(first, b"E0001")
     (refused,) = [line for line in server.said() if line["event"] == "configuration_refused"]
     assert "[ingest] tls_key" in str(refused["reason"])
+    assert server.stop() == 0
+
+
+def test_a_revoked_certificate_is_cut_off_and_let_in_no_more(server: Server, tmp_path: Path) -> None:
+    """By the list that SIGHUP reads anew; a list that can't be used changes nothing."""
+    folder = tmp_path / "plant"
+    ca = make_authority(folder, "Plant", days=30)
+    listed = make_list(folder)
+    own = make_server(folder, ["localhost"], days=30)
+    devices = {name: make_device(folder, name, days=30) for name in ("E0001", "E0002")}
+    plant = Certificates(folder, ca.certificate, own, devices, devices["E0001"], own)
+    server.configure(
+        _settings(own, ack_port=0, tls_client_ca=str(ca.certificate), tls_client_crl=str(listed.path))
+    )
+    server.start()
+    with connect(server, plant, "E0001") as thief, connect(server, plant, "E0002") as other:
+        send(thief, b"E0001")
+        revoke(folder, ["E0001"])
+        server.reload()
+        assert thief.recv(100) == b"", "it is closed"
+        refused = 'headrace_connections_refused_total{why="tls_failed"}'
+        with suppress(OSError), connect(server, plant, "E0001") as again:
+            again.recv(100)
+        wait_until(lambda: server.metric(refused) == 1, "the refusal")
+        listed.path.write_text("nonsense")
+        server.reload()
+        wait_until(lambda: server.said_event("configuration_refused"), "the list is refused")
+        with suppress(OSError), connect(server, plant, "E0001") as again:
+            again.recv(100)
+        wait_until(lambda: server.metric(refused) == 2, "another refusal")
+        send(other, b"E0002")
+    assert server.metric('headrace_connections_closed_total{why="revoked"}') == 1
     assert server.stop() == 0
 
 

@@ -9,9 +9,8 @@ import structlog
 
 from headrace.authority import make_device
 from parser.framing import Ending
-from tests.ingest.building import DEADLINE_S
-from tests.ingest.floor import RECORD, Floor, floor, reached
-from tests.ingest.tls import client, connect, refused, say, settings
+from tests.ingest.floor import RECORD, floor, reached
+from tests.ingest.tls import client, connect, first_word, refused, say, settings
 from tests.support.certificates import Certificates as Plant
 
 pytestmark = pytest.mark.usefixtures("nothing_unexpected")
@@ -36,17 +35,6 @@ async def test_whoever_speaks_no_tls_of_today_is_refused(certificates: Plant, da
         await reached(lambda: refused(shop, "tls_failed") == 1, "the refusal")
         assert not shop.opened
         assert not shop.listener.connections
-
-
-async def first_word(shop: Floor, context: ssl.SSLContext) -> bytes:
-    """What a client hears; in TLS 1.3 one that is refused hears of it only after its handshake."""
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", shop.listener.ports[0], ssl=context, server_hostname="localhost"
-    )
-    try:
-        return await asyncio.wait_for(reader.read(), DEADLINE_S)
-    finally:
-        writer.close()
 
 
 @pytest.mark.parametrize("name", [None, "stranger"])

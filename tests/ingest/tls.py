@@ -5,6 +5,7 @@ import ssl
 from typing import Any
 
 from ingest.settings import IngestSettings
+from tests.ingest.building import DEADLINE_S
 from tests.ingest.floor import Floor, Machine, reached
 from tests.support.certificates import Certificates as Plant
 
@@ -53,3 +54,14 @@ async def say(shop: Floor, data: bytes) -> Machine:
     reader, writer = await asyncio.open_connection("127.0.0.1", shop.listener.ports[0])
     writer.write(data)
     return Machine(reader, writer, 0)
+
+
+async def first_word(shop: Floor, context: ssl.SSLContext) -> bytes:
+    """What a client hears; in TLS 1.3 one that is refused hears of it only after its handshake."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", shop.listener.ports[0], ssl=context, server_hostname="localhost"
+    )
+    try:
+        return await asyncio.wait_for(reader.read(), DEADLINE_S)
+    finally:
+        writer.close()

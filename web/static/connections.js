@@ -15,6 +15,7 @@ const WHY = {
   slow_record: "closed: a record took too long",
   too_many_of_identity: "closed: too many of this identity",
   not_allowed: "closed: not allowed any more",
+  revoked: "closed: its certificate was revoked",
   shutdown: "closed: server stopped",
   server_lost: "lost with the server",
 };
