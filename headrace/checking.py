@@ -7,6 +7,7 @@ serves, so only that one looks for them: another shell has another user.
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,10 +16,12 @@ import structlog
 
 from headrace.config import Config
 from headrace.databases import files
+from ingest.tls import Certificates
 
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _OTHERS: Final = 0o077
 _OTHERS_PASS: Final = 0o011
+_SOON: Final = timedelta(days=14)
 _COMPANIONS: Final = ("", "-wal", "-shm")
 
 _log = structlog.get_logger("headrace")
@@ -38,8 +41,12 @@ class Finding(NamedTuple):
 
 
 def of_config(config: Config) -> list[Finding]:
-    """What is unwise about a configuration on this machine."""
-    checks = (_machines, _pages, _journal_disk, _readable_files)
+    """What is unwise about a configuration on this machine.
+
+    Raises:
+        CertificateError: it names certificates that can't be used.
+    """
+    checks = (_machines, _certificates, _pages, _journal_disk, _readable_files)
     return [finding for check in checks for finding in check(config)]
 
 
@@ -64,6 +71,18 @@ def _machines(config: Config) -> Iterator[Finding]:
             "[ingest] host",
             "everybody who reaches this machine can send",
             "allow limits it to some networks, tls_client_ca to those who have a certificate",
+        )
+
+
+def _certificates(config: Config) -> Iterator[Finding]:
+    if config.ingest.tls_cert is None:
+        return
+    ends = Certificates(config.ingest).until
+    if ends - datetime.now(UTC) < _SOON:
+        yield Finding(
+            "[ingest] tls_cert",
+            f"the certificate, or a list of revoked ones, ends on {ends:%Y-%m-%d}",
+            "another one in its place is taken over by a reload",
         )
 
 

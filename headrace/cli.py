@@ -136,9 +136,9 @@ def demo(machines: int) -> None:
 @reporting_errors
 def check_config(config_path: Path | None) -> None:
     """Say whether the configuration can be used, and what is wrong with it."""
-    config = load_config(config_path)
+    findings = checking.of_config(load_config(config_path))
     click.echo(f"{source_of(config_path) or 'the defaults'}: good")
-    for finding in checking.of_config(config):
+    for finding in findings:
         click.echo(f"warning: {finding}", err=True)
 
 

@@ -10,9 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from headrace import checking
+from headrace.authority import make_authority, make_server
 from headrace.cli import main
 from headrace.config import Config, decode_config
+from headrace.revoking import make_list
 from tests.faults.harness import Server
+from tests.support.certificates import Certificates
 
 GIB = 1 << 30
 
@@ -38,13 +41,13 @@ def test_the_defaults_are_wise() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "0:0::0", ""])  # noqa: S104  # it warns of it
-def test_listening_on_all_addresses_is_warned_of(host: str) -> None:
+def test_listening_on_all_addresses_is_warned_of(host: str, certificates: Certificates) -> None:
     """By whatever name; networks that may connect silence it, and certificates that machines have to show."""
     assert _keys({"ingest": {"host": host}}) == ["[ingest] host"]
     assert _keys({"ingest": {"host": host, "allow": ["10.0.0.0/8"]}}) == []
-    tls = {"tls_cert": "cert", "tls_key": "key"}
+    tls = {"tls_cert": str(certificates.server.certificate), "tls_key": str(certificates.server.key)}
     assert _keys({"ingest": {"host": host, **tls}}) == ["[ingest] host"]
-    assert _keys({"ingest": {"host": host, **tls, "tls_client_ca": "ca"}}) == []
+    assert _keys({"ingest": {"host": host, **tls, "tls_client_ca": str(certificates.ca)}}) == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.168.7.2", "plant.example"])
@@ -136,6 +139,29 @@ def test_a_private_key_that_others_can_read_is_warned_of() -> None:
     assert _keys(settings) == ["[storage.cassandra] tls_key"]
     Path("key").chmod(0o600)
     assert _keys(settings) == []
+
+
+def test_certificates_that_end_soon_are_warned_of(tmp_path: Path) -> None:
+    """The server's own, and the list of revoked ones; with one that can't be used nothing is good."""
+    tmp_path.chmod(0o700)
+    ca = make_authority(tmp_path, "Plant", days=100)
+    server = make_server(tmp_path, ["localhost"], days=20)
+    files = {
+        "tls_cert": str(server.certificate),
+        "tls_key": str(server.key),
+        "tls_client_ca": str(ca.certificate),
+        "tls_client_crl": str(make_list(tmp_path).path),
+    }
+    assert _keys({"ingest": files}) == []
+    make_server(tmp_path, ["localhost"], days=13, force=True)
+    (finding,) = checking.of_config(decode_config({"ingest": files}, "a file"))
+    assert (finding.key, "ends on 2" in finding.reason) == ("[ingest] tls_cert", True)
+    server.key.unlink()
+    path = tmp_path / "config.toml"
+    path.write_text(f'[ingest]\ntls_cert = "{server.certificate}"\ntls_key = "{server.key}"\n')
+    result = CliRunner().invoke(main, ["check-config", "--config", str(path)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"headrace: [ingest] tls_key: {server.key}: No such file or directory\n"
 
 
 def test_serving_as_root_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
