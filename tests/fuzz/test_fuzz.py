@@ -23,7 +23,7 @@ def broken(data):
     raise ValueError("broken")
 
 targets.TARGETS["parser"] = targets.TARGETS["parser"]._replace(run=broken)
-worker.main("parser", "100", "1000", "10", "-max_len=8")
+worker.main("parser", "1000", "10", "-max_len=8")
 """
 
 
