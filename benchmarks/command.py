@@ -80,16 +80,16 @@ PARTS: Final = ("writers", "shape", "sockets", "latency", "growth", "files", "re
 @click.option(
     "--rows",
     type=click.IntRange(1_000, 100_000_000),
-    default=2_000_000,
+    default=4_000_000,
     show_default=True,
     help="In each run; a slow writer gets fewer.",
 )
 @click.option(
     "--backlog",
     type=click.IntRange(1_000, 100_000_000),
-    default=2_000_000,
+    default=6_000_000,
     show_default=True,
-    help="Records that wait when the node goes on.",
+    help="Records that wait when the node goes on; ten minutes of what comes then.",
 )
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="This part; several times for several.")
 def cassandra(runs: int, out: Path, rows: int, backlog: int, only: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ unknown outcome means is our business.
 import logging
 import os
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,8 @@ _PROTOCOL: Final = 4
 _CONNECT_S: Final = 5.0
 _REQUEST_S: Final = 10.0
 _SCHEMA_S: Final = 30.0
+_AGREEMENT_S: Final = 60.0
+_LOOK_S: Final = 0.2
 _RECONNECT_S: Final = 1.0
 _HEARTBEAT_S: Final = 10.0
 _ASKED_AT_ONCE: Final = 64
@@ -191,6 +194,29 @@ class Connected:
         statement = SimpleStatement(cql, consistency_level=consistency(self.settings))
         with translated(self.settings):
             return list(self.session.execute(statement, values, timeout=_SCHEMA_S))
+
+    def define(self, cql: str) -> None:
+        """A change of the schema; waits until every node that is up knows it.
+
+        The driver waits by itself, for ten seconds, and then lets the next statement fail: a cluster that has
+        just started on few cores takes longer.
+
+        Raises:
+            StoreUnavailableError: the nodes don't agree.
+        """
+        self.execute(cql)
+        deadline = time.monotonic() + _AGREEMENT_S
+        while (left := deadline - time.monotonic()) > 0:
+            if self._agreed(left):
+                return
+            time.sleep(_LOOK_S)
+        raise StoreUnavailableError(f"{shown(self.settings)}: its nodes don't agree on the schema")
+
+    def _agreed(self, seconds: float) -> bool:
+        try:
+            return bool(self._cluster.control_connection.wait_for_schema_agreement(wait_time=seconds))
+        except (DriverException, ConnectionException, OSError):
+            return False  # it is about to ask another node
 
     def bound(self, cql: str, *values: object) -> Any:
         """A prepared statement with its values; prepared once."""
@@ -346,13 +372,13 @@ def create_tables(connected: Connected, keep_days: float | None) -> None:
         with translated(settings):
             connected.session.set_keyspace(settings.keyspace)
         return
-    connected.execute(
+    connected.define(
         schema.keyspace_cql(settings.keyspace, connected.datacenter, settings.replication_factor)
     )
     with translated(settings):
         connected.session.set_keyspace(settings.keyspace)
     for cql in (schema.MARK, *schema.TYPES, *(schema.table_cql(name, keep_days) for name in schema.TABLES)):
-        connected.execute(cql)
+        connected.define(cql)
     connected.execute(
         "INSERT INTO headrace (key, value) VALUES ('bucket_hours', %s)", str(settings.bucket_hours)
     )

@@ -36,7 +36,7 @@ def use_part(connected: Connected, part: Part) -> None:
     found = connected.execute("SELECT value FROM headrace WHERE key = %s", mark)
     if not found:
         for table, columns in part.tables.items():
-            connected.execute(create_cql(table, columns))
+            connected.define(create_cql(table, columns))
         connected.execute("INSERT INTO headrace (key, value) VALUES (%s, %s)", mark, str(part.version))
     elif found[0][0] != str(part.version):
         raise SchemaError(

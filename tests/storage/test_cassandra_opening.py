@@ -10,8 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from cassandra.cluster import Session
+from cassandra.connection import ConnectionShutdown
 
 from storage.base import Position
+from storage.cassandra import connect
 from storage.cassandra.connect import Connected, check_tables, create_tables, meaning
 from storage.cassandra.encoding import shard_of
 from storage.cassandra.reader import CassandraReadingStore
@@ -65,6 +67,36 @@ def test_it_is_made_once_and_found_again(connected: Connected, session: Session)
         name: how["compaction_window_size"] for name, how in compaction if "compaction_window_size" in how
     }
     assert windows == dict.fromkeys(("readings", "rejected_records", "set_aside_records"), "72")
+
+
+def test_a_change_of_the_schema_waits_until_all_nodes_know_it(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next statement fails at a node that doesn't; whom it asks may be gone meanwhile."""
+    control = connected.session.cluster.control_connection
+    answers: list[bool | Exception] = [False, ConnectionShutdown("gone"), True]
+    asked: list[float] = []
+
+    def agreed(*of_the_driver: object, wait_time: float, **_: object) -> bool:
+        if of_the_driver:
+            return True
+        asked.append(wait_time)
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    keyspace = keyspace_cql(connected.settings.keyspace, connected.datacenter, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(connect, "_LOOK_S", 0.01)
+        patched.setattr(control, "wait_for_schema_agreement", agreed)
+        connected.define(keyspace)
+        assert len(asked) >= 3
+        answers[:] = [False]
+        patched.setattr(connect, "_AGREEMENT_S", 0.05)
+        with pytest.raises(StoreUnavailableError, match="its nodes don't agree on the schema"):
+            connected.define(keyspace)
+    assert min(asked) > 0, "of 0 seconds the driver says that all agree"
 
 
 def test_another_programs_keyspace_is_left_alone(connected: Connected, session: Session) -> None:
