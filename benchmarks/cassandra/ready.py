@@ -20,11 +20,12 @@ from parser.block import to_seq
 from parser.columns import parse_columns
 from parser.settings import Rules
 from simulator.blast import prepare
-from storage.cassandra.connect import Connected, create_tables
+from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import Batches, Encoded, encode, readings_key, starts_of
 from storage.cassandra.flight import Flight
 from storage.cassandra.rows import RowWriter
 from storage.cassandra.schema import HOUR_MS
+from storage.cassandra.tables import create_tables
 from storage.errors import StorageError
 from storage.rows import Rows
 from storage.settings import CassandraSettings

@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 
 from cassandra.query import BatchStatement, BatchType
 
-from storage.cassandra.connect import Connected, meaning
+from storage.cassandra.connect import Connected
+from storage.cassandra.meaning import meaning
 from storage.errors import StoreSlowError
 from storage.settings import CassandraSettings
 

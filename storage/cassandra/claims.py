@@ -18,7 +18,8 @@ from uuid import UUID
 from cassandra import OperationTimedOut, WriteTimeout
 
 from storage.base import Claim, Cursor
-from storage.cassandra.connect import Connected, serial_consistency, shown, translated
+from storage.cassandra.connect import Connected, serial_consistency
+from storage.cassandra.meaning import shown, translated
 from storage.errors import (
     CursorMovedError,
     DatabaseRestartedError,

@@ -1,4 +1,4 @@
-"""Opening a cluster, and what its errors mean to a store.
+"""Opening a cluster, and asking it.
 
 Protocol version 4: version 5 checks each segment of a frame once more, which costs both sides. The driver's
 reactor is libev: its own wheel brings it, and the others are slower. By itself the driver tries again only
@@ -11,22 +11,13 @@ import os
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID
 
-from cassandra import (
-    AuthenticationFailed,
-    DriverException,
-    OperationTimedOut,
-    RequestExecutionException,
-    RequestValidationException,
-    Timeout,
-    Unauthorized,
-)
+from cassandra import DriverException, OperationTimedOut, Timeout
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import (
     EXEC_PROFILE_DEFAULT,
@@ -45,12 +36,10 @@ from cassandra.policies import (
 )
 from cassandra.query import ConsistencyLevel, PreparedStatement, SimpleStatement, tuple_factory
 
-from storage.cassandra import schema
 from storage.cassandra.encoding import Handler
-from storage.errors import SchemaError, StorageError, StoreSlowError, StoreUnavailableError
+from storage.cassandra.meaning import PASSWORD, shown, translated
+from storage.errors import SchemaError, StoreUnavailableError
 from storage.settings import CassandraSettings
-
-PASSWORD: Final = "HEADRACE_CASSANDRA_PASSWORD"  # noqa: S105  # the name of a variable
 
 _PROTOCOL: Final = 4
 _CONNECT_S: Final = 5.0
@@ -63,64 +52,9 @@ _HEARTBEAT_S: Final = 10.0
 _ASKED_AT_ONCE: Final = 64
 _REMEMBERED: Final = 50_000
 
-_MEANINGS: Final[tuple[tuple[type[Exception], type[StorageError], str], ...]] = (
-    (OperationTimedOut, StoreSlowError, ""),
-    (RequestValidationException, SchemaError, "; `headrace db init` checks the tables"),
-    (RequestExecutionException, StoreUnavailableError, ""),
-    (ConnectionException, StoreUnavailableError, ""),
-    (OSError, StoreUnavailableError, ""),
-    (DriverException, StoreUnavailableError, ""),
-)
-"""The first that fits counts."""
-
 _LATE: Final = (OperationTimedOut, Timeout)
 
 logging.getLogger("cassandra").setLevel(logging.CRITICAL)  # what goes wrong comes back to us as errors
-
-
-def shown(settings: CassandraSettings) -> str:
-    """How messages name the cluster and keyspace."""
-    return f"cassandra {','.join(settings.contact_points)}:{settings.port} {settings.keyspace}"
-
-
-@contextmanager
-def translated(settings: CassandraSettings) -> Iterator[None]:
-    """Turn the driver's errors into those of a store."""
-    try:
-        yield
-    except (DriverException, NoHostAvailable, ConnectionException, OSError) as error:
-        raise meaning(settings, error) from error
-
-
-def meaning(settings: CassandraSettings, error: BaseException) -> StorageError:
-    """What an error of the driver means to a store."""
-    name = shown(settings)
-    if isinstance(error, StorageError):
-        return error
-    if isinstance(error, NoHostAvailable):
-        return _no_host(settings, error)
-    if isinstance(error, AuthenticationFailed | Unauthorized):
-        return SchemaError(f"{name}: {_words(error)}; see [storage.cassandra] username and {PASSWORD}")
-    for kind, meant, advice in _MEANINGS:
-        if isinstance(error, kind):
-            return meant(f"{name}: {_words(error)}{advice}")
-    return StorageError(f"{name}: {_words(error)}")
-
-
-def _no_host(settings: CassandraSettings, error: NoHostAvailable) -> StorageError:
-    reasons = list(error.errors.values()) if isinstance(error.errors, dict) else []
-    refused = next((why for why in reasons if isinstance(why, AuthenticationFailed)), None)
-    if refused is not None:
-        return meaning(settings, refused)
-    why = f": {_words(reasons[0])}" if reasons else ""
-    return StoreUnavailableError(f"{shown(settings)}: no node can be reached{why}")
-
-
-def _words(error: BaseException) -> str:
-    """The error in one line, without what the driver wraps around it."""
-    text = " ".join((str(error) or type(error).__name__).split())
-    _, found, message = text.partition('message="')
-    return (message.rstrip('"') if found else text)[:300]
 
 
 def _all_pages(future: Any) -> list[tuple[Any, ...]] | Exception:
@@ -176,18 +110,6 @@ class Connected:
         self.session.client_protocol_handler = Handler
         self._prepared: dict[str, PreparedStatement] = {}
         self.datacenter = settings.local_datacenter or self._datacenter()
-
-    def use(self) -> "Connected":
-        """Go into the keyspace, whose tables have to be ours.
-
-        Raises:
-            SchemaError: they are not, or of another version.
-            StoreUnavailableError: there are none yet.
-        """
-        check_tables(self)
-        with translated(self.settings):
-            self.session.set_keyspace(self.settings.keyspace)
-        return self
 
     def execute(self, cql: str, *values: object) -> list[tuple[Any, ...]]:
         """One statement that is asked rarely; waits for all its rows."""
@@ -355,104 +277,3 @@ def serial_consistency(settings: CassandraSettings) -> int:
     """For compare-and-set: within the datacenter where all the rest is."""
     local = settings.consistency.startswith("LOCAL")
     return cast(int, ConsistencyLevel.LOCAL_SERIAL if local else ConsistencyLevel.SERIAL)
-
-
-def create_tables(connected: Connected, keep_days: float | None) -> None:
-    """Make the keyspace and its tables where there are none; what is there already must be ours.
-
-    Tables that were whole once are never made anew: one that is missing was dropped, and an empty one in its
-    place would hide that.
-
-    Raises:
-        SchemaError: the keyspace holds something else, or tables of another version.
-    """
-    settings = connected.settings
-    if tables_of(connected) and check_mark(connected):
-        check_tables(connected)
-        with translated(settings):
-            connected.session.set_keyspace(settings.keyspace)
-        return
-    connected.define(
-        schema.keyspace_cql(settings.keyspace, connected.datacenter, settings.replication_factor)
-    )
-    with translated(settings):
-        connected.session.set_keyspace(settings.keyspace)
-    for cql in (schema.MARK, *schema.TYPES, *(schema.table_cql(name, keep_days) for name in schema.TABLES)):
-        connected.define(cql)
-    connected.execute(
-        "INSERT INTO headrace (key, value) VALUES ('bucket_hours', %s)", str(settings.bucket_hours)
-    )
-    connected.execute("INSERT INTO headrace (key, value) VALUES ('version', %s)", str(schema.VERSION))
-
-
-def check_tables(connected: Connected) -> None:
-    """See that the keyspace holds the tables that this program knows, all of them.
-
-    Raises:
-        SchemaError: it holds something else.
-        StoreUnavailableError: it holds nothing yet.
-    """
-    found = tables_of(connected)
-    name = shown(connected.settings)
-    if not found:
-        raise StoreUnavailableError(f"{name}: holds no tables yet; `headrace db init` makes them")
-    check_mark(connected)
-    check_columns(name, schema.TABLES, found)
-
-
-def check_columns(
-    name: str, tables: Mapping[str, schema.Table], found: Mapping[str, Mapping[str, str]]
-) -> None:
-    """See that these tables are there, as they were made.
-
-    Raises:
-        SchemaError: one is missing or has other columns.
-    """
-    for table, (columns, _, _) in tables.items():
-        expected = {column: kind.removesuffix(" static") for column, kind in columns.items()}
-        if table not in found:
-            raise SchemaError(f"{name}: table {table} is missing; nothing is written until it is there again")
-        odd = dict(expected.items() ^ found[table].items())
-        if odd:
-            raise SchemaError(
-                f"{name}: table {table} is not as it was made (see {', '.join(sorted(odd))});"
-                " nothing is written until it is"
-            )
-
-
-def check_mark(connected: Connected) -> bool:
-    """See that the keyspace says it is ours, of this version, with buckets as wide as configured.
-
-    Returns:
-        Whether all tables were made once; False where their making was interrupted.
-    """
-    settings, name = connected.settings, shown(connected.settings)
-    if "headrace" not in tables_of(connected):
-        raise SchemaError(
-            f"{name}: is another program's keyspace; set storage.cassandra.keyspace to one of its own"
-        )
-    marks = dict(connected.execute(f"SELECT key, value FROM {settings.keyspace}.headrace"))  # noqa: S608  # checked
-    version = marks.get("version", str(schema.VERSION))  # a maker that was interrupted wrote none yet
-    if version != str(schema.VERSION):
-        raise SchemaError(
-            f"{name}: holds version {version} of the tables, this program knows version {schema.VERSION}; "
-            "use the program that made it, or set storage.cassandra.keyspace to a new one"
-        )
-    hours = marks.get("bucket_hours", str(settings.bucket_hours))
-    if hours != str(settings.bucket_hours):
-        raise SchemaError(
-            f"{name}: was made with storage.cassandra.bucket_hours = {hours}, not {settings.bucket_hours}"
-        )
-    return "version" in marks
-
-
-def tables_of(connected: Connected) -> dict[str, dict[str, str]]:
-    """The tables that the keyspace has, each with its columns and their types."""
-    rows = connected.execute(
-        "SELECT table_name, column_name, type FROM system_schema.columns WHERE keyspace_name = %s",
-        connected.settings.keyspace,
-    )
-    found: dict[str, dict[str, str]] = {}
-    for table, column, kind in rows:
-        found.setdefault(str(table), {})[str(column)] = str(kind)
-    return found

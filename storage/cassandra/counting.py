@@ -18,6 +18,7 @@ from storage.cassandra.answers import ReadingsHandler, as_keys
 from storage.cassandra.connect import Connected
 from storage.cassandra.purge import add_up, read_purged, sums_of
 from storage.cassandra.schema import DAY_MS, day_of
+from storage.cassandra.tables import use
 from storage.cassandra.times import to_ms
 from storage.reconcile import MinuteBooks, NodeBooks, Sums
 from storage.settings import CassandraSettings
@@ -54,7 +55,7 @@ class CassandraBooks:
         self._expired = 0 if keep_days is None else minute_of(now - round(keep_days * DAY_MS))
         self._connected = Connected(settings)
         try:
-            self._connected.use()
+            use(self._connected)
             self._connected.session.client_protocol_handler = ReadingsHandler
         except BaseException:
             self._connected.close()

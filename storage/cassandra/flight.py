@@ -28,7 +28,8 @@ from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
 
 from storage.base import Requests
-from storage.cassandra.connect import Connected, meaning
+from storage.cassandra.connect import Connected
+from storage.cassandra.meaning import meaning
 from storage.cassandra.window import Window
 from storage.errors import StorageError, StoreUnavailableError
 

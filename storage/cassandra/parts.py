@@ -6,8 +6,10 @@ made at its first use. Tables that were whole once are never made anew.
 
 from typing import NamedTuple
 
-from storage.cassandra.connect import Connected, check_columns, check_mark, shown, tables_of, translated
+from storage.cassandra.connect import Connected
+from storage.cassandra.meaning import shown, translated
 from storage.cassandra.schema import Table, create_cql
+from storage.cassandra.tables import check_columns, check_mark, tables_of
 from storage.errors import SchemaError, StoreUnavailableError
 
 

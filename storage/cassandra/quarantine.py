@@ -14,10 +14,12 @@ from parser.block import from_seq
 from parser.verdicts import NEVER_REPLAYED, Accepted
 from storage.base import Rejected, minute_of
 from storage.cassandra.books import connection_day
-from storage.cassandra.connect import Connected, translated
+from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import shard_of
+from storage.cassandra.meaning import translated
 from storage.cassandra.rows import BUCKET, INSERT, LATEST
 from storage.cassandra.schema import HOUR_MS, day_of, expiring
+from storage.cassandra.tables import use
 from storage.cassandra.times import to_ms
 from storage.settings import CassandraSettings
 
@@ -43,7 +45,7 @@ class CassandraQuarantine:
         self._settings = settings
         self._connected = Connected(settings)
         try:
-            self._connected.use()
+            use(self._connected)
         except BaseException:
             self._connected.close()
             raise

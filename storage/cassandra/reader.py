@@ -15,6 +15,7 @@ from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import shard_of
 from storage.cassandra.purge import sums_of
 from storage.cassandra.schema import HOUR_MS, SHARDS, day_of
+from storage.cassandra.tables import use
 from storage.cassandra.times import to_ms, to_ms_or_none
 from storage.settings import CassandraSettings
 
@@ -214,7 +215,7 @@ class CassandraReadingStore:
 
 
 def _use(connected: Connected) -> None:
-    connected.use()
+    use(connected)
     connected.session.client_protocol_handler = ReadingsHandler
 
 

@@ -7,11 +7,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.cassandra.connect import Connected, check_tables, meaning
+from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import Batch, Batches, Encoder, starts_of
 from storage.cassandra.flight import Flight
+from storage.cassandra.meaning import meaning
 from storage.cassandra.refusals import Refusals, is_of_rows
 from storage.cassandra.schema import HOUR_MS, expiring
+from storage.cassandra.tables import check_tables
 from storage.rows import Rows
 
 INSERT: Final = """INSERT INTO readings (device_id, bucket, received_at, seq, reading) VALUES (?, ?, ?, ?, ?)

@@ -16,12 +16,14 @@ from parser.parsed import ParsedBlock
 from storage.base import Claim, Cursor, DamagedBlock, Requests, Written
 from storage.cassandra.books import CassandraAccounts
 from storage.cassandra.claims import Claims, Place
-from storage.cassandra.connect import Connected, check_tables, create_tables, meaning
+from storage.cassandra.connect import Connected
 from storage.cassandra.flight import Flight
+from storage.cassandra.meaning import meaning
 from storage.cassandra.purge import CassandraPurge
 from storage.cassandra.rejects import CassandraRejects, connections_of
 from storage.cassandra.rows import RowWriter
 from storage.cassandra.schema import EXPIRES_LATER_S, day_of
+from storage.cassandra.tables import check_tables, create_tables
 from storage.rows import Rows
 from storage.settings import CassandraSettings, RejectQuota
 

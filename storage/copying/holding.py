@@ -8,7 +8,8 @@ which the journal becomes the owner, as one that is durable: there is nothing to
 from typing import Any, Final, NamedTuple
 
 from storage.cassandra.claims import compare_and_set
-from storage.cassandra.connect import Connected, serial_consistency, shown
+from storage.cassandra.connect import Connected, serial_consistency
+from storage.cassandra.meaning import shown
 from storage.copying.source import SourceNode
 from storage.errors import CursorMovedError, NodeClaimedError
 

@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 
 from storage.cassandra.claims import compare_and_set, restarted, sync_period_s
-from storage.cassandra.connect import Connected, serial_consistency, shown
+from storage.cassandra.connect import Connected, serial_consistency
+from storage.cassandra.meaning import shown
 from storage.copying.source import BEGINNING, Place
 from storage.errors import CursorMovedError, DatabaseRestartedError, SchemaError, StoreUnavailableError
 

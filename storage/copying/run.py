@@ -10,8 +10,9 @@ import msgspec
 
 from parser.block import from_seq
 from storage.cassandra.books import connection_day
-from storage.cassandra.connect import Connected, check_tables, create_tables
+from storage.cassandra.connect import Connected
 from storage.cassandra.schema import day_of
+from storage.cassandra.tables import check_tables, create_tables
 from storage.copying.holding import Holding, block_of
 from storage.copying.marks import Mark, Marks
 from storage.copying.source import PAGE_ROWS, Source, SourceNode, SourceState

@@ -25,13 +25,15 @@ from parser.block import from_seq
 from parser.settings import VALUES
 from storage.base import MINUTE_MS, Connection, LedgerMinute, Reading, Rejected, minute_of
 from storage.cassandra.books import PUT_CLOSING, PUT_MINUTE, PUT_OPENING, PUT_SUMS, connection_day
-from storage.cassandra.connect import Connected, check_tables, meaning
+from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import Batches
 from storage.cassandra.flight import Flight
+from storage.cassandra.meaning import meaning
 from storage.cassandra.purge import RAISE, CassandraPurge, read_purged
 from storage.cassandra.rejects import INSERT as INSERT_REJECT
 from storage.cassandra.rows import open_encoder
 from storage.cassandra.schema import EXPIRES_LATER_S, day_of, expiring
+from storage.cassandra.tables import check_tables
 from storage.cassandra.times import to_ms
 from storage.cassandra.writer import DAY
 from storage.copying.source import SourceNode, SourceState

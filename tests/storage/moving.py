@@ -12,6 +12,7 @@ from parser.parsed import ParsedBlock
 from parser.verdicts import Accepted
 from storage.base import MINUTE_MS, DamagedBlock, ReadingStore
 from storage.cassandra.connect import Connected
+from storage.cassandra.tables import use
 from storage.copying import Copied, Step, copy_tables
 from storage.reconcile import reconcile
 from storage.settings import CassandraSettings, RejectQuota, SqliteSettings, StorageSettings
@@ -109,7 +110,7 @@ def stops_at(step: int) -> Tell:
 
 def forget_mark(shop: Shop) -> None:
     """Let the next copy begin at the beginning, on what is there already."""
-    connected = Connected(shop.storage.cassandra).use()
+    connected = use(Connected(shop.storage.cassandra))
     connected.execute("DELETE FROM headrace WHERE key = %s IF EXISTS", f"copy:{shop.journal}")
     connected.close()
 

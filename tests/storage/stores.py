@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Protocol
 
 from storage.base import Quarantine, ReadingStore, TableWriter
-from storage.cassandra.connect import Connected, create_tables
+from storage.cassandra.connect import Connected
 from storage.cassandra.counting import CassandraBooks
 from storage.cassandra.quarantine import CassandraQuarantine
 from storage.cassandra.reader import CassandraReadingStore
 from storage.cassandra.schema import TABLES
+from storage.cassandra.tables import create_tables
 from storage.cassandra.writer import CassandraTableWriter
 from storage.memory import MemoryQuarantine, MemoryReadingStore, MemoryTables, MemoryTableWriter
 from storage.reconcile import Books

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from parser.block import from_seq, to_seq
-from storage.cassandra.connect import Connected, create_tables
+from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import (
     FEW_ROWS,
     ROWS_ALONE,
@@ -23,6 +23,7 @@ from storage.cassandra.encoding import (
 )
 from storage.cassandra.rows import BUCKET, INSERT, LATEST
 from storage.cassandra.schema import HOUR_MS
+from storage.cassandra.tables import create_tables
 from storage.rows import Rows
 from storage.settings import CassandraSettings
 from tests.storage.building import NOON

@@ -9,6 +9,7 @@ import pytest
 from storage.base import MINUTE_MS
 from storage.cassandra.connect import Connected
 from storage.cassandra.counting import CassandraBooks
+from storage.cassandra.tables import use
 from storage.cassandra.writer import CassandraTableWriter
 from storage.errors import NodeClaimedError
 from storage.reconcile import Reconciliation, reconcile
@@ -56,7 +57,7 @@ def writer(settings: CassandraSettings, now: int) -> Iterator[CassandraTableWrit
 def connected(settings: CassandraSettings, writer: CassandraTableWriter) -> Iterator[Connected]:
     assert writer
     with closing(Connected(settings)) as connected:
-        yield connected.use()
+        yield use(connected)
 
 
 def _reconcile(settings: CassandraSettings, keep_days: float | None) -> Reconciliation:

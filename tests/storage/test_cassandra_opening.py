@@ -14,10 +14,12 @@ from cassandra.connection import ConnectionShutdown
 
 from storage.base import Position
 from storage.cassandra import connect
-from storage.cassandra.connect import Connected, check_tables, create_tables, meaning
+from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import shard_of
+from storage.cassandra.meaning import meaning
 from storage.cassandra.reader import CassandraReadingStore
 from storage.cassandra.schema import HOUR_MS, TABLES, VERSION, day_of, keyspace_cql
+from storage.cassandra.tables import check_tables, create_tables, use
 from storage.cassandra.writer import CassandraTableWriter
 from storage.errors import SchemaError, StoreUnavailableError
 from storage.settings import CassandraSettings
@@ -290,7 +292,7 @@ def test_the_documents_queries_run(settings: CassandraSettings) -> None:
     block = Machinery().block([(connection, sent)], events=(opened(connection),))
     writer.write(None, [block], JOURNAL)
     writer.close()
-    connected = Connected(settings).use()
+    connected = use(Connected(settings))
     hour, day = NOON // HOUR_MS * HOUR_MS, day_of(NOON)
     places = {
         "device_id = ? AND bucket = ? AND received_at": ("E0001", hour, NOON, NOON + 1),

@@ -7,6 +7,7 @@ import pytest
 
 from storage.base import MINUTE_MS
 from storage.cassandra.connect import Connected
+from storage.cassandra.tables import use
 from storage.settings import RejectQuota
 from storage.sqlite import purge
 from tests.storage.building import NOON, Machinery, record
@@ -28,7 +29,7 @@ def test_everything_is_the_same_afterwards(shop: Shop) -> None:
     }
     shop.check()
     shop.check_claims()
-    connected = Connected(shop.storage.cassandra).use()
+    connected = use(Connected(shop.storage.cassandra))
     for table in ("ledger", "connections"):
         counted = connected.execute(f"SELECT next_record FROM {table}")  # noqa: S608  # ours
         assert set(counted) == {(shop.machinery.record,)}
@@ -122,7 +123,7 @@ def test_what_is_left_of_its_life_is_what_a_row_gets(shop: Shop) -> None:
     keep_ms = 3 * HOUR_MS
     shop.copy(keep_days=keep_ms / 86_400_000)
     newest = max(reading.received_at for reading in everything(shop.source)[0])
-    connected = Connected(shop.storage.cassandra).use()
+    connected = use(Connected(shop.storage.cassandra))
     rows = connected.execute("SELECT seq, received_at, ttl(reading) FROM readings")
     connected.close()
     kept = [

@@ -10,6 +10,7 @@ import pytest
 
 from storage.cassandra.connect import Connected
 from storage.cassandra.flight import Flight, Refused
+from storage.cassandra.tables import use
 from storage.copying import Step, copy_tables
 from storage.copying.marks import Mark, Marks
 from storage.copying.target import Target
@@ -153,7 +154,7 @@ def test_a_source_that_nobody_has_written_is_nothing_to_copy(
 def test_a_mark_is_saved_when_the_cluster_cannot_forget_it(shop: Shop) -> None:
     """Not before it has stood, and never when a node was started anew."""
     clock = [0.0]
-    connected = Connected(shop.storage.cassandra).use()
+    connected = use(Connected(shop.storage.cassandra))
     with closing(connected):
         key = uuid4().hex
         marks = Marks(connected, key, wait_s=20.0, now=lambda: clock[0], sleep=ignore)

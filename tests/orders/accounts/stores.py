@@ -7,8 +7,9 @@ from orders.accounts.base import AccountStore, Session, Token
 from orders.accounts.cassandra import ACCOUNTS, CassandraAccountStore
 from orders.accounts.memory import MemoryAccountStore
 from orders.accounts.sqlite import SqliteAccountStore
-from storage.cassandra.connect import Connected, create_tables
+from storage.cassandra.connect import Connected
 from storage.cassandra.parts import use_part
+from storage.cassandra.tables import create_tables
 from storage.settings import CassandraSettings
 
 Opener = Callable[[], AccountStore]

@@ -10,6 +10,7 @@ import pytest
 from orders.accounts.factory import open_accounts
 from orders.settings import AccountSettings
 from storage.cassandra.connect import Connected
+from storage.cassandra.tables import use
 from storage.errors import SchemaError, StoreUnavailableError
 from storage.settings import CassandraSettings, StorageSettings
 from storage.sqlite.writer import SqliteTableWriter
@@ -67,7 +68,7 @@ async def test_accounts_of_another_version_are_left_alone(cassandra: Cassandra) 
         contact_points=tuple(cassandra.contact_points), port=cassandra.port, keyspace=cassandra.keyspace()
     )
     opener = made(settings)
-    connected = Connected(settings).use()
+    connected = use(Connected(settings))
     connected.execute("INSERT INTO headrace (key, value) VALUES ('accounts_version', '2')")
     connected.close()
     store = opener()

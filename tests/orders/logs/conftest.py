@@ -11,7 +11,8 @@ from orders.logs.cassandra import PART, CassandraLogStore
 from orders.logs.memory import MemoryLogStore
 from orders.logs.sqlite import SqliteLogStore
 from orders.settings import KeepDays
-from storage.cassandra.connect import Connected, create_tables, tables_of
+from storage.cassandra.connect import Connected
+from storage.cassandra.tables import create_tables, tables_of, use
 from storage.settings import CassandraSettings
 from tests.support.cassandra import Cassandra
 
@@ -31,7 +32,7 @@ def log_keyspace(cassandra: Cassandra) -> CassandraSettings:
 def cassandra_settings(log_keyspace: CassandraSettings) -> CassandraSettings:
     """The same, with an empty log."""
     with closing(Connected(log_keyspace)) as connected:
-        connected.use()
+        use(connected)
         for table in PART.tables.keys() & tables_of(connected).keys():
             connected.execute(f"TRUNCATE {table}")
     return log_keyspace

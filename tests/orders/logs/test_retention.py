@@ -12,6 +12,7 @@ from orders.logs.memory import MemoryLogStore
 from orders.logs.sqlite import SqliteLogStore
 from orders.settings import KeepDays
 from storage.cassandra.connect import Connected
+from storage.cassandra.tables import use
 from storage.settings import CassandraSettings
 from tests.orders.logs.building import DAY_MS, NOON, row, rows
 
@@ -56,7 +57,7 @@ async def test_rows_of_a_cluster_have_their_levels_life(cassandra_settings: Cass
     store = CassandraLogStore(cassandra_settings, KEEP, deadline_s=30.0)
     await store.append([row(NOON, level=level, reason="none") for level in Level])
     with closing(Connected(cassandra_settings)) as connected:
-        connected.use()
+        use(connected)
         lives = dict(connected.execute("SELECT level, TTL(message) FROM log"))
         hours = dict(connected.execute("SELECT level, hour FROM log_hours"))
     assert lives.pop("FATAL") is None

@@ -13,6 +13,7 @@ from orders.logs.cassandra import PART, CassandraLogStore
 from orders.logs.sqlite import TABLES, SqliteLogStore
 from orders.settings import KeepDays
 from storage.cassandra.connect import Connected
+from storage.cassandra.tables import use
 from storage.settings import CassandraSettings
 from tests.orders.logs.building import HOUR_MS, NOON, row
 
@@ -80,7 +81,7 @@ async def test_the_queries_of_the_cluster_run(cassandra_settings: CassandraSetti
     await store.close()
     hours, of_one = re.findall(r"```cql\n(.*?)```", DOC, re.DOTALL)
     with closing(Connected(cassandra_settings)) as connected:
-        connected.use()
+        use(connected)
         ((found,),) = connected.ask([connected.bound(hours, "WARN", NOON - HOUR_MS)])
         (rows,) = connected.ask([connected.bound(of_one, *found, "WARN")])
     assert [values[2] for values in rows] == ["Connection attempt failed"]

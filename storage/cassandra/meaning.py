@@ -1,0 +1,76 @@
+"""What the driver's errors mean to a store, in one line that names the cluster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from cassandra import (
+    AuthenticationFailed,
+    DriverException,
+    OperationTimedOut,
+    RequestExecutionException,
+    RequestValidationException,
+    Unauthorized,
+)
+from cassandra.cluster import NoHostAvailable
+from cassandra.connection import ConnectionException
+
+from storage.errors import SchemaError, StorageError, StoreSlowError, StoreUnavailableError
+from storage.settings import CassandraSettings
+
+PASSWORD: Final = "HEADRACE_CASSANDRA_PASSWORD"  # noqa: S105  # the name of a variable
+
+_MEANINGS: Final[tuple[tuple[type[Exception], type[StorageError], str], ...]] = (
+    (OperationTimedOut, StoreSlowError, ""),
+    (RequestValidationException, SchemaError, "; `headrace db init` checks the tables"),
+    (RequestExecutionException, StoreUnavailableError, ""),
+    (ConnectionException, StoreUnavailableError, ""),
+    (OSError, StoreUnavailableError, ""),
+    (DriverException, StoreUnavailableError, ""),
+)
+"""The first that fits counts."""
+
+
+def shown(settings: CassandraSettings) -> str:
+    """How messages name the cluster and keyspace."""
+    return f"cassandra {','.join(settings.contact_points)}:{settings.port} {settings.keyspace}"
+
+
+@contextmanager
+def translated(settings: CassandraSettings) -> Iterator[None]:
+    """Turn the driver's errors into those of a store."""
+    try:
+        yield
+    except (DriverException, NoHostAvailable, ConnectionException, OSError) as error:
+        raise meaning(settings, error) from error
+
+
+def meaning(settings: CassandraSettings, error: BaseException) -> StorageError:
+    """What an error of the driver means to a store."""
+    name = shown(settings)
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, NoHostAvailable):
+        return _no_host(settings, error)
+    if isinstance(error, AuthenticationFailed | Unauthorized):
+        return SchemaError(f"{name}: {_words(error)}; see [storage.cassandra] username and {PASSWORD}")
+    for kind, meant, advice in _MEANINGS:
+        if isinstance(error, kind):
+            return meant(f"{name}: {_words(error)}{advice}")
+    return StorageError(f"{name}: {_words(error)}")
+
+
+def _no_host(settings: CassandraSettings, error: NoHostAvailable) -> StorageError:
+    reasons = list(error.errors.values()) if isinstance(error.errors, dict) else []
+    refused = next((why for why in reasons if isinstance(why, AuthenticationFailed)), None)
+    if refused is not None:
+        return meaning(settings, refused)
+    why = f": {_words(reasons[0])}" if reasons else ""
+    return StoreUnavailableError(f"{shown(settings)}: no node can be reached{why}")
+
+
+def _words(error: BaseException) -> str:
+    """The error in one line, without what the driver wraps around it."""
+    text = " ".join((str(error) or type(error).__name__).split())
+    _, found, message = text.partition('message="')
+    return (message.rstrip('"') if found else text)[:300]

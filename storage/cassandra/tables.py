@@ -1,0 +1,125 @@
+"""The tables in the keyspace: made where there are none, and looked at before they are used.
+
+What is there already must be ours, of this version, and as it was made.
+"""
+
+from collections.abc import Mapping
+
+from storage.cassandra import schema
+from storage.cassandra.connect import Connected
+from storage.cassandra.meaning import shown, translated
+from storage.errors import SchemaError, StoreUnavailableError
+
+
+def use(connected: Connected) -> Connected:
+    """Go into the keyspace, whose tables have to be ours.
+
+    Raises:
+        SchemaError: they are not, or of another version.
+        StoreUnavailableError: there are none yet.
+    """
+    check_tables(connected)
+    with translated(connected.settings):
+        connected.session.set_keyspace(connected.settings.keyspace)
+    return connected
+
+
+def create_tables(connected: Connected, keep_days: float | None) -> None:
+    """Make the keyspace and its tables where there are none; what is there already must be ours.
+
+    Tables that were whole once are never made anew: one that is missing was dropped, and an empty one in its
+    place would hide that.
+
+    Raises:
+        SchemaError: the keyspace holds something else, or tables of another version.
+    """
+    settings = connected.settings
+    if tables_of(connected) and check_mark(connected):
+        check_tables(connected)
+        with translated(settings):
+            connected.session.set_keyspace(settings.keyspace)
+        return
+    connected.define(
+        schema.keyspace_cql(settings.keyspace, connected.datacenter, settings.replication_factor)
+    )
+    with translated(settings):
+        connected.session.set_keyspace(settings.keyspace)
+    for cql in (schema.MARK, *schema.TYPES, *(schema.table_cql(name, keep_days) for name in schema.TABLES)):
+        connected.define(cql)
+    connected.execute(
+        "INSERT INTO headrace (key, value) VALUES ('bucket_hours', %s)", str(settings.bucket_hours)
+    )
+    connected.execute("INSERT INTO headrace (key, value) VALUES ('version', %s)", str(schema.VERSION))
+
+
+def check_tables(connected: Connected) -> None:
+    """See that the keyspace holds the tables that this program knows, all of them.
+
+    Raises:
+        SchemaError: it holds something else.
+        StoreUnavailableError: it holds nothing yet.
+    """
+    found = tables_of(connected)
+    name = shown(connected.settings)
+    if not found:
+        raise StoreUnavailableError(f"{name}: holds no tables yet; `headrace db init` makes them")
+    check_mark(connected)
+    check_columns(name, schema.TABLES, found)
+
+
+def check_columns(
+    name: str, tables: Mapping[str, schema.Table], found: Mapping[str, Mapping[str, str]]
+) -> None:
+    """See that these tables are there, as they were made.
+
+    Raises:
+        SchemaError: one is missing or has other columns.
+    """
+    for table, (columns, _, _) in tables.items():
+        expected = {column: kind.removesuffix(" static") for column, kind in columns.items()}
+        if table not in found:
+            raise SchemaError(f"{name}: table {table} is missing; nothing is written until it is there again")
+        odd = dict(expected.items() ^ found[table].items())
+        if odd:
+            raise SchemaError(
+                f"{name}: table {table} is not as it was made (see {', '.join(sorted(odd))});"
+                " nothing is written until it is"
+            )
+
+
+def check_mark(connected: Connected) -> bool:
+    """See that the keyspace says it is ours, of this version, with buckets as wide as configured.
+
+    Returns:
+        Whether all tables were made once; False where their making was interrupted.
+    """
+    settings, name = connected.settings, shown(connected.settings)
+    if "headrace" not in tables_of(connected):
+        raise SchemaError(
+            f"{name}: is another program's keyspace; set storage.cassandra.keyspace to one of its own"
+        )
+    marks = dict(connected.execute(f"SELECT key, value FROM {settings.keyspace}.headrace"))  # noqa: S608  # checked
+    version = marks.get("version", str(schema.VERSION))  # a maker that was interrupted wrote none yet
+    if version != str(schema.VERSION):
+        raise SchemaError(
+            f"{name}: holds version {version} of the tables, this program knows version {schema.VERSION}; "
+            "use the program that made it, or set storage.cassandra.keyspace to a new one"
+        )
+    hours = marks.get("bucket_hours", str(settings.bucket_hours))
+    if hours != str(settings.bucket_hours):
+        raise SchemaError(
+            f"{name}: was made with storage.cassandra.bucket_hours = {hours}, not {settings.bucket_hours}"
+        )
+    return "version" in marks
+
+
+def tables_of(connected: Connected) -> dict[str, dict[str, str]]:
+    """The tables that the keyspace has, each with its columns and their types."""
+    rows = connected.execute(
+        "SELECT table_name, column_name, type FROM system_schema.columns WHERE keyspace_name = %s",
+        connected.settings.keyspace,
+    )
+    found: dict[str, dict[str, str]] = {}
+    for table, column, kind in rows:
+        found.setdefault(str(table), {})[str(column)] = str(kind)
+    return found
