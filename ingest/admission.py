@@ -152,7 +152,7 @@ class Admission:
             return True
         now = self._now()
         if key not in self._comings:
-            self._comings[key] = Bucket(self._often / _MINUTE_S, now, _MINUTE_S)
+            self._comings[key] = Bucket(self._often / _MINUTE_S, now, burst=self._often)
         comings = self._comings[key]
         if comings.level(now) < 1:
             return False

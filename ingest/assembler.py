@@ -72,8 +72,9 @@ class Assembler:
         self._submitted: deque[_Submitted] = deque()
         self._submitted_bytes = 0
         self.settled = asyncio.Event()
-        self.settled.set()
         """Set while nothing that was made into a block waits to become durable."""
+
+        self.settled.set()
 
     def change(self, rules: Rules) -> None:
         """Read by these rules from now on; what has arrived goes into a block with those before.

@@ -1,13 +1,13 @@
 """Token buckets: what may be taken in a time, and what is owed.
 
-A bucket fills at its rate up to what its burst brings. Taking is never refused; a bucket below nothing is a
-debt. Whoever leaves and comes back finds the bucket that he left, as long as it isn't full again.
+A bucket fills at its rate up to its burst. Taking is never refused; a bucket below nothing is a debt.
+
+Whoever leaves and comes back finds what was left, but no debt: behind one address there may be many, and
+none of them is to pay for another one.
 """
 
 from collections.abc import Hashable
-from typing import Final, NamedTuple
-
-_ONE_SECOND: Final = 1.0
+from typing import NamedTuple
 
 
 class Bucket:
@@ -15,10 +15,10 @@ class Bucket:
 
     __slots__ = ("_at", "_level", "_most", "_rate")
 
-    def __init__(self, rate: float, now: float, burst_s: float = _ONE_SECOND) -> None:
-        """It is full; `rate` is a second's, and what it holds is that of `burst_s`."""
+    def __init__(self, rate: float, now: float, burst: float | None = None) -> None:
+        """It is full; `rate` is a second's, and `burst` what it holds: without it as much as in a second."""
         self._rate = rate
-        self._level = self._most = rate * burst_s
+        self._level = self._most = rate if burst is None else burst
         self._at = now
 
     def spend(self, amount: float, now: float) -> float:
@@ -31,6 +31,11 @@ class Bucket:
     def level(self, now: float) -> float:
         """What is in it."""
         return min(self._most, self._level + (now - self._at) * self._rate)
+
+    def forgive(self, now: float) -> None:
+        """Owe nothing any more."""
+        self._level = max(0.0, self.level(now))
+        self._at = now
 
     def full(self, now: float) -> bool:
         """Whether it is as if nothing had ever been taken."""
@@ -51,15 +56,16 @@ class Budget(NamedTuple):
 class Left:
     """Budgets of connections that have gone, for who comes next with the same name or from the same address.
 
-    There are never more than there were connections at one time in the last while, as each that comes takes
-    one that is left.
+    Without debts each is full again, and forgotten, after as long as its burst takes.
     """
 
     def __init__(self) -> None:
         self._budgets: dict[Hashable, list[Budget]] = {}
 
     def put(self, whose: Hashable, budget: Budget, now: float) -> None:
-        """Keep it, unless it is full."""
+        """Keep it, without what is owed, unless it is full."""
+        for bucket in budget:
+            bucket.forgive(now)
         if not budget.full(now):
             self._budgets.setdefault(whose, []).append(budget)
 

@@ -214,7 +214,6 @@ class Listener:
             self._cut(connection, TOO_MANY_OF_IDENTITY)
         elif self.gate.closed:
             connection.hold(GATE, self.now())
-        self.shares.begin(connection)
 
     def ended(self, connection: Connection) -> None:
         """A connection's stream is over."""

@@ -10,7 +10,8 @@ Where there is no limit nothing of this exists: a share stands between transport
 there is one, so that the way of a packet is the same as ever.
 
 A connection that comes takes over what one of the same identity, or without one of the same address, has left
-of its buckets, debts included: closing and coming back brings nobody more.
+of its buckets: closing and coming back brings nobody another second's worth. It brings one read, as every new
+connection does; how often is for `ingest.admission` to say.
 
 A throttle lasts from the first pause until there was none for five seconds, and is one line in the log at
 each of its ends, as far as `ingest.sparing` lets. Pauses are never shorter than a tick is by default:
@@ -133,7 +134,12 @@ class Share(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Deliver it, and pause if it was too much."""
         self.connection.data_received(data)
-        self._spend(data.count(self._delimiter), len(data))
+        now = self._loop.time()
+        for_records = self.budget.records.spend(data.count(self._delimiter), now)
+        for_bytes = self.budget.bytes.spend(len(data), now)
+        if (for_records or for_bytes) and self._timer is None:
+            limit = RECORDS if for_records > for_bytes else BYTES
+            self._pause(max(for_records, for_bytes, _LEAST_PAUSE_S), limit)
 
     def eof_received(self) -> bool:
         """Deliver the end."""
@@ -152,18 +158,6 @@ class Share(asyncio.Protocol):
         self.connection.resume_writing()
 
     # Pauses.
-
-    def begin(self) -> None:
-        """Pause at once for what is owed from before."""
-        self._spend(0, 0)
-
-    def _spend(self, records: int, size: int) -> None:
-        now = self._loop.time()
-        for_records = self.budget.records.spend(records, now)
-        for_bytes = self.budget.bytes.spend(size, now)
-        if (for_records or for_bytes) and self._timer is None:
-            limit = RECORDS if for_records > for_bytes else BYTES
-            self._pause(max(for_records, for_bytes, _LEAST_PAUSE_S), limit)
 
     def _pause(self, seconds: float, limit: str) -> None:
         self._paused_at = self._loop.time()
@@ -223,11 +217,6 @@ class Shares:
             self._shares[connection] = share = Share(self, connection, budget)
             connection.deliver_to(share)
 
-    def begin(self, connection: Connection) -> None:
-        """Before it is read for the first time: it may have come with a debt."""
-        if connection in self._shares:
-            self._shares[connection].begin()
-
     def change(self, settings: IngestSettings, connections: Collection[Connection]) -> None:
         """Go by these limits from now on; where they are new, everybody begins with a full bucket."""
         rates = _Rates.of(settings)
@@ -242,7 +231,7 @@ class Shares:
             self.give(connection)
 
     def forget(self, connection: Connection) -> None:
-        """A connection is gone; what it owes stays."""
+        """A connection is gone; what it has left is for who comes back."""
         share = self._take_back(connection)
         if share is not None:
             self._left.put(_whose(connection), share.budget, self.loop.time())

@@ -12,6 +12,7 @@ from structlog.typing import EventDict
 
 from ingest import descriptors
 from ingest.admission import Admission
+from ingest.buckets import Bucket
 from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
 
@@ -132,11 +133,22 @@ def test_an_address_may_come_so_often_in_a_minute() -> None:
     assert door.admission.enter(Caller("10.0.0.1"))
 
 
+@given(st.integers(1, 20_000))
+def test_as_many_as_in_a_minute_may_come_at_once(most: int) -> None:
+    """To the last one."""
+    door = Door(IngestSettings(max_connects_per_minute=most))
+    bucket = Bucket(most / 60, 0.0, burst=most)
+    assert bucket.spend(most, 0.0) == 0
+    assert bucket.level(0.0) == 0
+    assert door.admission.enter(Caller())
+    assert door.admission._comings[b"10.0.0.1"].level(0.0) == most - 1
+
+
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(0, 2)), max_size=60), st.integers(1, 10))
 def test_in_any_minute_nobody_comes_more_often_than_twice_what_one_allows(
     steps: list[tuple[float, int]], most: int
 ) -> None:
-    """As many at once as in a minute, and what came since; of who didn't come for a while nothing is kept."""
+    """And of who didn't come for a while nothing is kept."""
     door = Door(IngestSettings(max_connects_per_minute=most))
     let_in: list[tuple[float, int]] = []
     for rest, number in steps:
