@@ -90,14 +90,21 @@ def cert_device(folder: Path, devices: tuple[str, ...], days: int, force: bool) 
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @reporting_errors
 def cert_revoke(folder: Path, names: tuple[str, ...]) -> None:
-    """Put the certificates of machines or servers, NAME.pem in DIR, on the authority's list, ca.crl.
+    """Put the certificates NAME.pem in DIR on the authority's list, ca.crl: for stolen keys.
 
-    Before another certificate of that name is made, which overwrites the one to revoke.
+    Headrace asks it of machines; a server's is for machines that ask too. Call it before another certificate
+    of that name is made, which overwrites the one to revoke.
     """
     from headrace import revoking  # noqa: PLC0415
 
     listed = revoking.revoke(folder, names)
     click.echo(f"{listed.path}: {listed.certificates} revoked, good until {_day(listed.until)}")
+    if listed.begun:
+        click.echo(
+            f"{listed.path} was not there and begins anew: if there is another one, it has those that were"
+            " revoked before; put it here and call this again",
+            err=True,
+        )
     click.echo("Copy it to the servers, where [ingest] tls_client_crl names it, and reload them.", err=True)
 
 

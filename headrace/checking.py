@@ -1,7 +1,7 @@
 """What can be used as it is and would better be otherwise: `check-config` shows it, `serve` logs it at start.
 
-Findings of a configuration are the same whoever looks at it. Those of a process are about the one that
-serves, so only that one looks for them: another shell has another user.
+Findings of a configuration are the same whoever looks at it, if he may read the files that it names. Those of
+a process are about the one that serves, so only that one looks for them: another shell has another user.
 """
 
 import os
@@ -16,6 +16,7 @@ import structlog
 
 from headrace.config import Config
 from headrace.databases import files
+from ingest.errors import CertificateError
 from ingest.tls import Certificates
 
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
@@ -52,7 +53,11 @@ def of_config(config: Config) -> list[Finding]:
 
 def say(config: Config) -> None:
     """Log what is unwise about serving this, once each."""
-    for finding in (*of_config(config), *of_process()):
+    try:
+        found = of_config(config)
+    except CertificateError as error:  # they were good a moment ago, when the listeners took them
+        found = [Finding("[ingest] tls_cert", str(error), "the next reload or start would be refused")]
+    for finding in (*found, *of_process()):
         _log.warning("unwise", key=finding.key, reason=finding.reason, right=finding.right)
 
 
@@ -77,11 +82,11 @@ def _machines(config: Config) -> Iterator[Finding]:
 def _certificates(config: Config) -> Iterator[Finding]:
     if config.ingest.tls_cert is None:
         return
-    ends = Certificates(config.ingest).until
-    if ends - datetime.now(UTC) < _SOON:
+    found = Certificates(config.ingest)
+    if found.until - datetime.now(UTC) < _SOON:
         yield Finding(
-            "[ingest] tls_cert",
-            f"the certificate, or a list of revoked ones, ends on {ends:%Y-%m-%d}",
+            f"[ingest] {found.first_to_end}",
+            f"ends on {found.until:%Y-%m-%d}, and then no machine gets in",
             "another one in its place is taken over by a reload",
         )
 

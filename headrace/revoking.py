@@ -29,6 +29,8 @@ class Listed(NamedTuple):
     """How many are on it."""
 
     until: datetime
+    begun: bool
+    """Whether there was none before."""
 
 
 def make_list(folder: Path) -> Listed:
@@ -38,7 +40,7 @@ def make_list(folder: Path) -> Listed:
         ConfigError: there is no authority.
         FailedError: the file can't be written.
     """
-    return _write(folder, read_authority(folder), 1, [])
+    return _write(folder, read_authority(folder), 0, [])
 
 
 def revoke(folder: Path, names: Iterable[str]) -> Listed:
@@ -57,7 +59,7 @@ def revoke(folder: Path, names: Iterable[str]) -> Listed:
             on_it.add(serial)
             builder = x509.RevokedCertificateBuilder()
             entries.append(builder.serial_number(serial).revocation_date(now).build())
-    return _write(folder, authority, number + 1, entries)
+    return _write(folder, authority, number, entries)
 
 
 def _serial(folder: Path, name: str, authority: Authority) -> int:
@@ -91,14 +93,16 @@ def _read(folder: Path, authority: Authority) -> tuple[int, list[x509.RevokedCer
     return number, list(found)
 
 
-def _write(folder: Path, authority: Authority, number: int, entries: list[x509.RevokedCertificate]) -> Listed:
+def _write(
+    folder: Path, authority: Authority, number_before: int, entries: list[x509.RevokedCertificate]
+) -> Listed:
     until = authority.certificate.not_valid_after_utc
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(authority.certificate.subject)
         .last_update(datetime.now(UTC) - EARLIER)
         .next_update(until)
-        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(x509.CRLNumber(number_before + 1), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False
         )
@@ -111,4 +115,4 @@ def _write(folder: Path, authority: Authority, number: int, entries: list[x509.R
         replace(path, signed.public_bytes(Encoding.PEM), 0o644)
     except OSError as error:
         raise FailedError(f"{error.filename}: {error.strerror}") from error
-    return Listed(path, len(entries), until)
+    return Listed(path, len(entries), until, begun=not number_before)

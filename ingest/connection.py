@@ -27,6 +27,7 @@ import asyncio
 import errno
 from typing import TYPE_CHECKING, Final, cast
 
+from ingest.revocation import Issue
 from parser.framing import Ending, Framer
 from parser.settings import Rules
 
@@ -97,8 +98,8 @@ class Connection(asyncio.Protocol):
         self.identity: str | None = None
         """Who it proved to be by its certificate, where that is asked."""
 
-        self.certificate: int | None = None
-        """The number of that certificate."""
+        self.certificate: Issue | None = None
+        """Which one that was."""
 
         self.records = 0
         """Record numbers taken so far."""

@@ -22,8 +22,10 @@ from enum import Enum
 from functools import partial
 from typing import Any, Final, cast
 
+from ingest import hello
 from ingest.errors import HandshakeError
-from ingest.tls import identity_of, number_of
+from ingest.revocation import Issue
+from ingest.tls import identity_of, issue_of
 from ingest.turns import Turns
 
 _SLICE: Final = 16_384
@@ -56,13 +58,14 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         "_barren",
         "_due",
         "_ended",
+        "_head",
         "_held",
         "_identity",
         "_incoming",
+        "_issue",
         "_later",
         "_left_s",
         "_loop",
-        "_number",
         "_outgoing",
         "_paused",
         "_protocol",
@@ -85,10 +88,10 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._identity: str | None = None
-        self._number: int | None = None
+        self._issue: Issue | None = None
         self._held = True  # until the turn of the loop is over in which somebody may want to pause reading
         self._paused = self._ended = False
-        self._later = b""
+        self._head = self._later = b""
         self._barren = 0
         self.phase = Phase.SHAKING
         self.settled: asyncio.Future[HandshakeError | None] = self._loop.create_future()
@@ -109,6 +112,10 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Ask for a turn of the handshake, or decrypt."""
         if self.phase is Phase.SHAKING:
+            self._head += data[: hello.HEAD - len(self._head)]
+            if not hello.fits(self._head):
+                self._fail("a hello that is too long")
+                return
             self._raw.pause_reading()
             self._await_turn()
             self._turns.ask(partial(self._go_on, data), len(data))
@@ -176,7 +183,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
                     break
                 self._take_slice(view[start : start + _SLICE], plain)
         except ssl.SSLError as error:
-            self._fail(error.reason or "not TLS")
+            self._fail(getattr(error, "verify_message", "") or error.reason or "not TLS")
         except HandshakeError as error:
             self._fail(str(error))
         self._flush()
@@ -206,18 +213,19 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
                 self._decrypt(plain)
 
     def _open(self) -> None:
-        certificate = self._certificate()
-        if certificate:
-            self._identity, self._number = identity_of(certificate), number_of(certificate)
+        self._know()
         self.phase = Phase.OPEN
         self._flush()
         self._protocol.connection_made(self)
         self._loop.call_soon(self._let_go)
         self._settle(None)
 
-    def _certificate(self) -> dict[str, Any] | None:
+    def _know(self) -> None:
+        """Who the client proved to be, and by which certificate."""
         try:
-            return self._tls.getpeercert()
+            shown, whole = self._tls.getpeercert(), self._tls.getpeercert(binary_form=True)
+            if shown and whole:
+                self._identity, self._issue = identity_of(shown), issue_of(whole)
         except ValueError as error:
             raise HandshakeError("tls_failed", "a certificate that can't be read") from error
 
@@ -272,13 +280,13 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
     # What the connection calls.
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`identity`: who the client proved to be, `certificate`: the number of what it did so with.
+        """`identity`: who the client proved to be, `certificate`: by which one.
 
         For all else what the socket's transport knows.
         """
         if name == "identity":
             return self._identity
-        return self._number if name == "certificate" else self._raw.get_extra_info(name, default)
+        return self._issue if name == "certificate" else self._raw.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Deliver to this one from now on."""

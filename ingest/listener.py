@@ -34,6 +34,8 @@ _SWEEP_S: Final = 1.0
 _LAST_WORD_S: Final = 10.0
 _LAST_COMERS_S: Final = 1.0
 _PROBES: Final = 3
+_MOST_HANDSHAKES: Final = 2_000
+"""Under way at one time. Who proves nothing yet can make the library keep 150 KiB for him."""
 
 
 class Listener:
@@ -125,12 +127,16 @@ class Listener:
         self.assembler.change(rules)
         self.admission.change(settings)
         self.shares.change(settings, self.connections)
-        revoked = self.certificates.revoked if self.certificates is not None else frozenset()
         for connection in list(self.connections):
-            if not self.admission.allows(connection.address[0]):
-                self._cut(connection, NOT_ALLOWED)
-            elif connection.certificate in revoked:
-                self._cut(connection, REVOKED)
+            if (why := self._unwelcome(connection)) is not None:
+                self._cut(connection, why)
+
+    def _unwelcome(self, connection: Connection) -> str | None:
+        """Why it may not be here as things are now; also one that was at the door when they changed."""
+        if not self.admission.allows(connection.address[0]):
+            return NOT_ALLOWED
+        revoked = self.certificates is not None and connection.certificate in self.certificates.revoked
+        return REVOKED if revoked else None
 
     async def close(self) -> None:
         """Accept nobody but those who have connected already, and read what these have sent."""
@@ -164,6 +170,10 @@ class Listener:
 
     def _accepted(self, sock: socket.socket, connection: Connection) -> None:
         """Refuse it before anything is spent on it, or take it in."""
+        if self.certificates is not None and len(self._adopting) >= _MOST_HANDSHAKES:
+            self.admission.refused("too_many_handshakes", connection)
+            sock.close()
+            return
         if not self.admission.enter(connection):
             sock.close()
             return
@@ -206,12 +216,14 @@ class Listener:
         self._metrics.opened.inc()
         self.assembler.happened(Opened(connection.id, connection.peer, connection.identity))
         self.shares.give(connection)
-        self._loop.call_soon(self._begin, connection, self.admission.identify(connection))
+        room = self.admission.identify(connection)
+        why = self._unwelcome(connection) if room else TOO_MANY_OF_IDENTITY
+        self._loop.call_soon(self._begin, connection, why)
 
-    def _begin(self, connection: Connection, welcome: bool) -> None:  # noqa: FBT001  # the loop's way of calling
+    def _begin(self, connection: Connection, why: str | None) -> None:
         """What can't be done before the transport reads, which it does when `admitted` has returned."""
-        if not welcome:
-            self._cut(connection, TOO_MANY_OF_IDENTITY)
+        if why is not None:
+            self._cut(connection, why)
         elif self.gate.closed:
             connection.hold(GATE, self.now())
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
 from headrace import checking
 from headrace.authority import make_authority, make_server
@@ -156,6 +157,9 @@ def test_certificates_that_end_soon_are_warned_of(tmp_path: Path) -> None:
     make_server(tmp_path, ["localhost"], days=13, force=True)
     (finding,) = checking.of_config(decode_config({"ingest": files}, "a file"))
     assert (finding.key, "ends on 2" in finding.reason) == ("[ingest] tls_cert", True)
+    with capture_logs() as lines:
+        checking.say(decode_config({"ingest": {**files, "tls_key": "gone"}}, "a file"))
+    assert next(line["key"] for line in lines if line["event"] == "unwise") == "[ingest] tls_cert"
     server.key.unlink()
     path = tmp_path / "config.toml"
     path.write_text(f'[ingest]\ntls_cert = "{server.certificate}"\ntls_key = "{server.key}"\n')

@@ -3,11 +3,13 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 import structlog
 
 from headrace.authority import make_device
+from ingest import listener
 from parser.framing import Ending
 from tests.ingest.floor import RECORD, floor, reached
 from tests.ingest.tls import client, connect, first_word, refused, say, settings
@@ -174,3 +176,57 @@ async def test_failed_handshakes_are_told_of_without_a_flood(certificates: Plant
             shop.listener.admission.sweep()
     told = [(line["reason"], line["detail"], line["times"]) for line in lines if "detail" in line]
     assert told == [("tls_failed", "HTTP_REQUEST", 1), ("tls_failed", "HTTP_REQUEST", 3)]
+
+
+def hello(claimed: int, *, record: int = 512) -> bytes:
+    """The beginning of a hello that says that it will be so long."""
+    return b"\x16\x03\x01" + record.to_bytes(2) + b"\x01" + claimed.to_bytes(3) + b"\x03\x03" + bytes(32)
+
+
+@pytest.mark.parametrize("data", [hello(131_000), hello(508, record=3)], ids=["long", "in pieces"])
+async def test_a_hello_that_claims_too_much_is_refused_at_once(certificates: Plant, data: bytes) -> None:
+    """Before the library sets memory aside for it, however its bytes come."""
+    async with floor(settings(certificates)) as shop:
+        for pieces in ([data], [data[place : place + 1] for place in range(len(data))]):
+            stranger = await say(shop, b"")
+            with suppress(ConnectionError):
+                for piece in pieces:
+                    await stranger.send(piece)
+                    await asyncio.sleep(0)
+            assert (await stranger.rest())[:1] in {b"", b"\x15"}
+        await reached(lambda: refused(shop, "tls_failed") == 2, "the refusals")
+        assert not shop.listener._adopting
+
+
+async def test_keys_are_exchanged_in_a_way_that_costs_us_little(certificates: Plant) -> None:
+    """A group that takes a hundred times as long is not agreed to; whoever knows P-256 too is let in."""
+    async with floor(settings(certificates)) as shop:
+        dear = client(certificates)
+        dear.set_ecdh_curve("ffdhe8192")
+        dear.minimum_version = ssl.TLSVersion.TLSv1_3
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await first_word(shop, dear)
+        await reached(lambda: refused(shop, "tls_failed") == 1, "the refusal")
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            usual = client(certificates)
+            usual.minimum_version = usual.maximum_version = version
+            machine = await connect(shop, usual)
+            await machine.close()
+
+
+async def test_only_so_many_handshakes_are_under_way(
+    certificates: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are refused meanwhile, and let in when there is room again."""
+    monkeypatch.setattr(listener, "_MOST_HANDSHAKES", 2)
+    async with floor(settings(certificates, handshake_timeout_s=0.3)) as shop:
+        stalled = [await say(shop, hello(508)) for _ in range(2)]
+        await reached(lambda: len(shop.listener._adopting) == 2, "the stalled ones")
+        late = await say(shop, b"")
+        assert await late.rest() == b""
+        assert refused(shop, "too_many_handshakes") == 1
+        for stranger in stalled:
+            await stranger.rest()
+        await reached(lambda: not shop.listener._adopting, "their end")
+        machine = await connect(shop, client(certificates))
+        await machine.close()
