@@ -98,14 +98,18 @@ def cassandra(runs: int, out: Path, rows: int, backlog: int, only: tuple[str, ..
     All parts take about half an hour. With HEADRACE_CASSANDRA_CONTACT_POINTS set (host or host:port, comma
     separated) that cluster is measured instead.
     """
-    from benchmarks.cassandra.run import run  # noqa: PLC0415  # who measures something else needs no driver
+    from benchmarks.cassandra.growth import growth_plot  # noqa: PLC0415  # who measures something else
+    from benchmarks.cassandra.run import run  # noqa: PLC0415  # needs no driver
 
-    _measure("cassandra", out, lambda: run(runs, rows, backlog, only))
+    figures = _measure("cassandra", out, lambda: run(runs, rows, backlog, only))
+    if plot := growth_plot(figures):
+        (out / "cassandra-growth.svg").write_text(plot, encoding="utf-8")
 
 
-def _measure(name: str, out: Path, run: Callable[[], tuple[list[Figure], list[Comparison]]]) -> None:
+def _measure(name: str, out: Path, run: Callable[[], tuple[list[Figure], list[Comparison]]]) -> list[Figure]:
     figures, comparisons = run()
     publish(make_report(name, _command(name, click.get_current_context().params), figures, comparisons), out)
+    return figures
 
 
 def _command(name: str, params: dict[str, object]) -> str:

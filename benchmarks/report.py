@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-_STYLE = (
+STYLE = (
     "<style>text{fill:#222}rect{fill:#2a78b8}"
     "@media(prefers-color-scheme:dark){text{fill:#ddd}rect{fill:#5aa9e6}}</style>"
 )
@@ -36,6 +36,9 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """Peak resident size of the measured process."""
 
     percentiles_ms: dict[str, float] | None = None
+    rows_a_request: float | None = None
+    """How many went to the database together, where there are requests."""
+
     note: str = ""
 
 
@@ -142,8 +145,10 @@ def _print(report: Report) -> None:
         table.add_column(column, overflow="fold")
     for figure in report.figures:
         found = figure.percentiles_ms or {}
+        fat = "" if figure.rows_a_request is None else f"{figure.rows_a_request:.0f} rows a request"
+        notes = ", ".join(note for note in (figure.note, fat) if note)
         table.add_row(
-            figure.name + (f" ({figure.note})" if figure.note else ""),
+            figure.name + (f" ({notes})" if notes else ""),
             f"{figure.rate:,.0f}" if figure.rate >= 100 else f"{figure.rate:.2f}",
             figure.unit,
             _short(figure.cpu_s_per_million, 2),
@@ -169,7 +174,7 @@ def _plot(report: Report) -> str:
     height = 46 + 34 * len(bars)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" font-family="sans-serif">',
-        _STYLE,
+        STYLE,
         f'<text x="8" y="22" font-size="15">{escape(report.command)}, {_units(bars)}</text>',
     ]
     for row, figure in enumerate(bars):

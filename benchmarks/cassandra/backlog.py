@@ -9,10 +9,12 @@ import time
 from typing import Final, NamedTuple
 
 import click
+import msgspec
 
 from benchmarks.cassandra.bench import Bench, Found
 from benchmarks.cassandra.ready import DEVICES
 from benchmarks.cassandra.sockets import PREPARED, ceiling
+from benchmarks.cassandra.target import Stopwatch
 from benchmarks.child import Outcome
 from benchmarks.report import Figure, compare, middle, percentiles
 from benchmarks.running import child
@@ -61,11 +63,13 @@ def _backlog(bench: Bench, node: Node, most: float) -> tuple[Figure, Figure]:
             waiting = _send(measured.ports[1], bench.backlog, _COMING).sent
         finally:
             node.resume()
-        resumed = time.perf_counter()
+        resumed, stopwatch = time.perf_counter(), Stopwatch(bench.target)
         new = _send(measured.ports[1], int(_NEW * (_BACK_S + _LONGER * waiting / most)), _NEW)
         outcome = measured.finish(waiting + new.sent)
+        store_cpu = stopwatch.store_cpu_s_per_million(outcome.processed)
     drained = _drained(outcome, waiting, resumed)
-    return _drain_figure(outcome, waiting, drained), _ack_figure(new, drained)
+    drain = _drain_figure(outcome, waiting, drained)
+    return msgspec.structs.replace(drain, store_cpu_s_per_million=store_cpu), _ack_figure(new, drained)
 
 
 def _send(port: int, records: int, rate: float) -> BlastResult:

@@ -2,7 +2,8 @@
 
 They share our connection's settings (libev, protocol version 4, no compression, token-aware), get Python
 values that were made before the clock starts, and keep as many requests under way as each of them is fastest
-with. Rows are in batches of one partition, where they are in batches.
+with. Rows are in batches of one partition, where they are in batches; the devices take turns, so that not all
+that is under way is for one of them.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import gc
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
-from itertools import groupby
+from itertools import groupby, zip_longest
 from operator import itemgetter
 from threading import Semaphore
 from typing import Any, Final
@@ -49,11 +50,12 @@ def python_rows(shape: Shape, rows: int) -> list[Values]:
 
 def in_batches(rows: Iterable[Values]) -> list[Sequence[Values]]:
     """Two hundred of one device each, as far as there are so many."""
-    found: list[Sequence[Values]] = []
-    for _, group in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)):
-        of_device = list(group)
-        found += [of_device[start : start + BATCH_ROWS] for start in range(0, len(of_device), BATCH_ROWS)]
-    return found
+    by_device = (list(group) for _, group in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)))
+    batches = (
+        [of_device[start : start + BATCH_ROWS] for start in range(0, len(of_device), BATCH_ROWS)]
+        for of_device in by_device
+    )
+    return [batch for turn in zip_longest(*batches) for batch in turn if batch]
 
 
 def row_by_row(connected: Connected, shape: Shape, rows: Sequence[Values]) -> None:

@@ -9,10 +9,11 @@ import click
 from benchmarks.cassandra.backlog import backlog
 from benchmarks.cassandra.bench import Bench, Found
 from benchmarks.cassandra.files import files
+from benchmarks.cassandra.growth import growth
 from benchmarks.cassandra.latency import latency
 from benchmarks.cassandra.reading import read
 from benchmarks.cassandra.ready import ReadyWriter
-from benchmarks.cassandra.sockets import growth, sockets
+from benchmarks.cassandra.sockets import sockets
 from benchmarks.cassandra.target import open_target
 from benchmarks.cassandra.writers import shape, writers
 from benchmarks.report import Comparison, Figure

@@ -1,4 +1,4 @@
-"""The parts `sockets` and `growth`: the whole way from sockets to rows, with few devices and with many.
+"""The part `sockets`: the whole way from sockets to rows, and our writer alone.
 
 What is measured is a server in a process of its own with its sink, as `headrace serve` runs them: listener,
 journal, parser, Cassandra. Sent is as fast as the sockets take it, counted are rows. So that both share the
@@ -22,7 +22,6 @@ PREPARED: Final = 100_000
 """Records in the block that a sender repeats."""
 
 _CONNECTIONS: Final = 4
-_MANY: Final = (100, 1_000, 10_000)
 
 
 def ceiling(bench: Bench) -> float:
@@ -35,9 +34,9 @@ def _both(bench: Bench) -> tuple[Figure, Figure]:
     """The whole way and our writer alone, measured once for all parts; a first turn doesn't count."""
     through: list[Figure] = []
     alone: list[Figure] = []
-    _whole(bench, DEVICES, "")
+    measure_whole(bench, DEVICES, "")
     for _ in range(bench.runs):
-        through.append(_whole(bench, DEVICES, "sockets to rows"))
+        through.append(measure_whole(bench, DEVICES, "sockets to rows"))
         alone.append(_alone(bench, through[-1].rate))
     return middle(through), middle(alone)
 
@@ -51,24 +50,19 @@ def sockets(bench: Bench) -> Found:
     ]
 
 
-def growth(bench: Bench) -> Found:
-    """As much from more devices, so that each has fewer rows in a batch."""
-    figures = [
-        middle([_whole(bench, devices, f"{devices:,} devices") for _ in range(bench.runs)])
-        for devices in _MANY
-    ]
-    few, _, many = figures
-    return figures, [compare(f"{many.name} / {few.name}", many.rate / few.rate, at_least=0.4)]
+def measure_whole(
+    bench: Bench, devices: int, name: str, *, rows: int | None = None, rate: float | None = None
+) -> Figure:
+    """Send as fast as the sockets take it, or at a rate, and count the rows.
 
-
-def _whole(bench: Bench, devices: int, name: str) -> Figure:
-    """Time runs from the first byte that the server sees to the last row that the sink reports."""
-    prepared = prepare(devices, PREPARED)
+    Time runs from the first byte that the server sees to the last row that the sink reports.
+    """
+    prepared, records = prepare(devices, PREPARED), rows or bench.rows
     with bench.target.keyspace() as settings, child("cassandra", cassandra=settings) as measured:
         bench.target.rest()
         stopwatch = Stopwatch(bench.target)
         port = measured.ports[0]
-        sent = send("127.0.0.1", port, prepared, connections=_CONNECTIONS, records=bench.rows)
+        sent = send("127.0.0.1", port, prepared, connections=_CONNECTIONS, records=records, rate=rate)
         outcome = measured.finish(sent.sent)
         store_cpu = stopwatch.store_cpu_s_per_million(outcome.processed)
     return Figure(
@@ -78,7 +72,7 @@ def _whole(bench: Bench, devices: int, name: str) -> Figure:
         cpu_s_per_million=1e6 * outcome.cpu_s / outcome.processed,
         store_cpu_s_per_million=store_cpu,
         memory_mib=outcome.memory_mib,
-        note=f"{outcome.processed / outcome.requests:.0f} rows a request",
+        rows_a_request=outcome.processed / outcome.requests,
     )
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.cassandra.growth import growth_plot
 from benchmarks.command import bench
 from benchmarks.plain import parse_plainly
-from benchmarks.report import compare, percentiles
+from benchmarks.report import Figure, compare, percentiles
 from benchmarks.running import blast
 from parser.columns import parse_columns
 from parser.settings import Rules
@@ -97,3 +98,16 @@ def test_percentiles_are_of_what_was_measured() -> None:
     found = percentiles([0.001 * number for number in range(1, 101)])
     assert found == {"p50": 51.0, "p90": 91.0, "p99": 100.0, "max": 100.0}
     assert percentiles([]) == {}
+
+
+def test_growth_is_drawn_by_the_number_of_devices() -> None:
+    """Rows, batches and processor time; nothing where it was not measured."""
+    figures = [
+        Figure(name=f"{devices} devices", rate=1e5, rows_a_request=400.0, cpu_s_per_million=1.5)
+        for devices in (100, 10_000)
+    ]
+    drawn = growth_plot([Figure(name="sockets to rows", rate=1.0), *figures])
+    assert drawn.startswith("<svg")
+    assert drawn.count("<rect") == 4 * 2
+    assert "rows a request" in drawn
+    assert growth_plot([Figure(name="sockets to rows", rate=1.0)]) == ""
