@@ -16,10 +16,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from benchmarks.certificates import Plant
+from benchmarks.nuisances import ALLOWED, Door
 from benchmarks.report import Comparison, Figure, compare, middle, p99_of, percentiles
 from benchmarks.running import peak_mib, resident_kib
 from benchmarks.serving import log_of, metrics, next_address, page, running, write_config
-from benchmarks.strangers import ALLOWED, OF_ADDRESS, OF_IDENTITY, STOLEN, Door, beset
+from benchmarks.strangers import OF_ADDRESS, OF_IDENTITY, STOLEN, beset
 from simulator.blast import BlastResult, prepare, send
 
 _RATE: Final = 1_000.0
