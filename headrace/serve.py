@@ -114,7 +114,9 @@ async def run_pages(config: Config, source: Source, mes_token: str) -> AsyncIter
                 session_cookie=CookieMaker(config.http.https, config.accounts.session_hours * 3_600),
                 claimed_twice=source.claimed_twice,
             )
-            async with serve_http(app, config.http, before_stop=source.feed.end) as address:
+            async with serve_http(
+                app, config.http, before_stop=source.feed.end, registry=source.registry
+            ) as address:
                 yield address.url
     finally:
         await store.close()

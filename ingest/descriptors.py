@@ -2,7 +2,7 @@
 
 Each connection takes one. Journal, tables and pages take theirs from the same limit, and a server that has
 none left for its journal is worse off than one that refuses a connection. So a reserve is kept for them:
-the pages alone may have 512 connections.
+the pages alone may have 512 connections, and close at once who comes beyond that (`web/places.py`).
 """
 
 import resource

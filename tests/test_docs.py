@@ -16,6 +16,7 @@ from headrace.workers.figures import WorkerMetrics
 from ingest.metrics import IngestMetrics
 from orders.logs.metrics import LogMetrics
 from orders.metrics import OrderMetrics
+from web.places import HttpMetrics
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -97,7 +98,13 @@ def test_operators_read_which_keys_count_while_it_runs() -> None:
 def test_every_metric_is_explained_with_its_labels() -> None:
     """By the name under which Prometheus sees it; and no other is."""
     registry = CollectorRegistry()
-    rooms = (IngestMetrics(), LogMetrics(registry), OrderMetrics(registry), WorkerMetrics(registry))
+    rooms = (
+        IngestMetrics(),
+        LogMetrics(registry),
+        OrderMetrics(registry),
+        WorkerMetrics(registry),
+        HttpMetrics(registry),
+    )
     known = [value for metrics in rooms for value in vars(metrics).values()]
     instruments = [value for value in known if hasattr(value, "_labelnames")]
     real = {

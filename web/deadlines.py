@@ -1,10 +1,13 @@
-"""Deadlines that uvicorn doesn't have: a request must arrive, and its answer be taken, in time.
+"""Bounds that uvicorn doesn't have: a request must arrive, and its answer be taken, in time; and places.
 
 The header deadline runs whenever the client owes us the rest of a request, its body too: from the first byte
 of the connection's first request (from connecting, in fact), and from the first byte of each later one. It
 doesn't start anew with each byte, so sending one byte a second gains nothing. Between two requests the
 keep-alive timeout is in charge. The stall deadline runs while more bytes wait for the client than the
 transport likes to hold.
+
+Places are counted here and not by uvicorn's `limit_concurrency`: that one answers with 503 who sends a
+request, and keeps everybody who doesn't.
 """
 
 import asyncio
@@ -16,9 +19,13 @@ from litestar.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from web.places import Places
 from web.settings import HttpLimits
 
 _PIECE_BYTES: Final = 4 * 1024
+
+_BACKLOG: Final = 128
+"""As many may a loop accept in one turn, before any of them is looked at; uvloop accepts one."""
 
 _OWED: Final = frozenset({h11.IDLE, h11.SEND_BODY})
 """States of the client in which its request isn't complete."""
@@ -27,7 +34,7 @@ _OWED: Final = frozenset({h11.IDLE, h11.SEND_BODY})
 class LimitedConfig(uvicorn.Config):
     """uvicorn's configuration for our loop, with our limits."""
 
-    def __init__(self, app: ASGIApp, limits: HttpLimits) -> None:
+    def __init__(self, app: ASGIApp, limits: HttpLimits, places: Places) -> None:
         super().__init__(
             app,
             http=DeadlineProtocol,
@@ -38,12 +45,13 @@ class LimitedConfig(uvicorn.Config):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=limits.max_connections,
+            backlog=_BACKLOG,
             timeout_keep_alive=limits.keep_alive_s,
             timeout_graceful_shutdown=limits.stop_timeout_s,
             h11_max_incomplete_event_size=limits.max_header_bytes,
         )
         self.limits = limits
+        self.places = places
 
 
 class DeadlineProtocol(H11Protocol):
@@ -58,11 +66,19 @@ class DeadlineProtocol(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._limits = config.limits
+        self._places = config.places
+        self._host: str | None = None
         self._request_due: asyncio.TimerHandle | None = None
         self._answer_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
-        """Wait for the first request."""
+        """Wait for the first request, if there is a place; uvicorn never hears of who gets none."""
+        peer = transport.get_extra_info("peername")
+        host = str(peer[0]) if peer else ""  # gone already
+        if not self._places.enter(host):
+            transport.abort()
+            return
+        self._host = host
         super().connection_made(transport)
         self._watch_request()
 
@@ -93,7 +109,10 @@ class DeadlineProtocol(H11Protocol):
         _cancel(self._answer_due)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of both timers."""
+        """Let go of both timers, and of the place."""
+        if self._host is None:
+            return
+        self._places.leave(self._host)
         _cancel(self._request_due)
         _cancel(self._answer_due)
         super().connection_lost(exc)

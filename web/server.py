@@ -15,9 +15,11 @@ from typing import NamedTuple
 
 import uvicorn
 from litestar.types import ASGIApp
+from prometheus_client import CollectorRegistry
 
 from web.deadlines import LimitedConfig
 from web.guard import guard
+from web.places import HttpMetrics, Places
 from web.settings import HttpLimits, HttpSettings
 
 
@@ -40,17 +42,26 @@ async def serve_http(
     *,
     before_stop: Callable[[], None] = lambda: None,
     limits: HttpLimits | None = None,
+    registry: CollectorRegistry | None = None,
 ) -> AsyncIterator[Address]:
     """Serve the application for as long as the context lasts; its value is the real address.
 
-    `before_stop` has to end all event streams, for example `LiveFeed.end`.
+    `before_stop` has to end all event streams, for example `LiveFeed.end`; figures of connections come into
+    `registry`, where there is one.
 
     Raises:
         OSError: the address can't be listened on; the message names host and port.
         RuntimeError: the application could not start.
     """
     listener = _listen(settings)
-    config = LimitedConfig(guard(app, loopback=_is_loopback(settings.host)), limits or HttpLimits())
+    limits = limits or HttpLimits()
+    places = Places(
+        limits.max_connections,
+        settings.max_connections_per_address,
+        HttpMetrics(registry or CollectorRegistry()),
+        asyncio.get_running_loop().time,
+    )
+    config = LimitedConfig(guard(app, loopback=_is_loopback(settings.host)), limits, places)
     server = uvicorn.Server(config)
     with closing(listener):
         await _start(server, listener)

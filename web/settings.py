@@ -23,6 +23,10 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     https: bool = False
     """Whether a proxy in front makes it HTTPS: then the session's cookie is never sent without."""
 
+    max_connections_per_address: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Connections at one time of one address (with IPv6 of one /64); no bound of its own without it. Behind a
+    proxy all come from the proxy's."""
+
     def __post_init__(self) -> None:
         """Refuse an open server that others can reach.
 
@@ -49,7 +53,7 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How long answers under way may take when the server stops."""
 
     max_connections: int = 512
-    """Above this many open connections, requests are answered with 503."""
+    """Whoever comes when so many are open is closed at once."""
 
     max_header_bytes: int = 16 * 1024
     """Of a request's line and headers together, to the next 4 KiB."""

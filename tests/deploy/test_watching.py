@@ -13,6 +13,7 @@ from headrace.workers.figures import WorkerMetrics
 from ingest.metrics import IngestMetrics
 from orders.logs.metrics import LogMetrics
 from tests.deploy.files import DEPLOY, ROOT, compose, passes
+from web.places import HttpMetrics
 
 PROMTOOL = "apt-get install prometheus"
 
@@ -87,8 +88,9 @@ GRAPHS = [panel for panel in PANELS if panel.type != "row"]
 
 def series() -> Iterator[str]:
     """The names under which Prometheus sees our metrics."""
-    log, workers = LogMetrics(CollectorRegistry()), WorkerMetrics(CollectorRegistry())
-    for instrument in [*vars(IngestMetrics()).values(), *vars(log).values(), *vars(workers).values()]:
+    registry = CollectorRegistry()
+    rooms = (IngestMetrics(), LogMetrics(registry), WorkerMetrics(registry), HttpMetrics(registry))
+    for instrument in [value for metrics in rooms for value in vars(metrics).values()]:
         kind = getattr(instrument, "_type", None)
         if kind == "histogram":
             yield from (f"{instrument._name}_{part}" for part in ("bucket", "sum", "count"))

@@ -7,7 +7,8 @@ import resource
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.faults.oracle import check_all, check_books, check_fresh, reading, st
 from tests.faults.sender import Sender, record
 from tests.faults.strangers import Dribble, crowd, wait_closed
 from tests.faults.waiting import wait_until
+from web.settings import HttpLimits
 
 pytestmark = pytest.mark.fault
 
@@ -28,6 +30,11 @@ _IDLE_TLS_BYTES = 40 * 1024
 
 _HALF_A_GREETING = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)
 """How a TLS client begins to speak, and never goes on."""
+
+_PASSING = 32
+"""Descriptors of who is just being refused, and those that come and go anyway."""
+
+_REFUSED_PAGES = 'headrace_http_connections_refused_total{why="too_many"}'
 
 _NOISE_BYTES = 16 * MIB
 """By how much the memory of a server with some load goes up and down anyway."""
@@ -98,6 +105,32 @@ def test_a_server_out_of_descriptors_recovers_by_itself(server: Server, *, long_
 
 def _wait_said(server: Server, event: str, times: int) -> None:
     wait_until(lambda: sum(line["event"] == event for line in server.said()) == times, event)
+
+
+def test_a_crowd_at_the_pages_leaves_the_descriptors_alone(server: Server) -> None:
+    """2 000 that say nothing get the places of pages and no more; who is within is answered."""
+    server.start()
+    port = int(server.url.rpartition(":")[2])
+    with _steady(server) as sender, ExitStack() as strangers:
+        page = strangers.enter_context(closing(HTTPConnection("127.0.0.1", port, timeout=20)))
+        assert _page(page, "/healthz")
+        before = processes.descriptors(server.pid)
+        for _ in range(20):
+            strangers.enter_context(crowd(port, 100, shakes_hands=False))
+            assert processes.descriptors(server.pid) < before + HttpLimits().max_connections + _PASSING
+            assert _page(page, "/healthz")
+        assert f"\n{_REFUSED_PAGES} 0.0\n" not in _page(page, "/metrics")
+        sender.wait_for_more(1_000)
+    assert server.said_event("http_connection_refused")
+
+
+def _page(connection: HTTPConnection, path: str) -> str:
+    """What a page says, over a connection that stays."""
+    connection.request("GET", path, headers={"Host": "localhost"})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    assert answer.status == 200
+    return text
 
 
 @pytest.mark.tls

@@ -156,22 +156,6 @@ async def test_what_is_not_http_is_refused(shop: Shop, garbage: bytes) -> None:
         assert (await _raw(address, garbage)).startswith(b"HTTP/1.1 400")
 
 
-async def test_more_connections_than_there_may_be_get_503(shop: Shop) -> None:
-    """And room again when one goes."""
-    async with shop.serve(HttpLimits(max_connections=3)) as address, aiohttp.ClientSession() as client:
-        idle = [await asyncio.open_connection(address.host, address.port) for _ in range(3)]
-        async with client.get(f"{address.url}/healthz") as answer:
-            assert answer.status == 503
-        for _, writer in idle:
-            writer.close()
-
-        async def answered() -> bool:
-            async with client.get(f"{address.url}/healthz") as answer:
-                return answer.status == 200
-
-        await until(answered)
-
-
 @pytest.mark.parametrize(
     ("host", "status"),
     [
