@@ -4,6 +4,9 @@ The committer only ever takes a file over and hands it back. A sealed segment go
 has passed its last block and `keep_hours` are over, or the room is needed; the newest that holds a block
 stays, since numbers and stamps go on behind it. If it has to wait for longer
 than a few seconds its log is copied into its database, once, away from the commits.
+
+The thread goes on whatever happens to it: what fails is said and tried again in the next round, and a segment
+whose files can't be deleted counts until they are, without holding up the others.
 """
 
 import errno
@@ -20,6 +23,7 @@ from ingest.clock import ClockReading
 from ingest.errors import JournalBrokenError, JournalError, JournalFullError
 from ingest.journal.segment import Segment, SegmentHead, companions, disk_bytes, next_path
 from ingest.settings import MIB, JournalSettings
+from ingest.sparing import SparingLog
 from parser.block import Block
 
 _ROUND_S: Final = 0.5
@@ -69,12 +73,14 @@ class Keeper(threading.Thread):
         self._on_change = on_change
         self._vfs = vfs
         self._kept: list[_Kept] = []
+        self._leaving: list[_Kept] = []
         self._active: _Kept | None = None
         self._passed: dict[str, int] = {}
         self._newest_us = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
+        self._failures = SparingLog("journal_upkeep_failed", time.monotonic)
         self._spare = folder / "spare"
 
     # What the committer calls, in its own thread.
@@ -156,7 +162,7 @@ class Keeper(threading.Thread):
         """What the journal takes on the disk."""
         with self._lock:
             active = self._active.bytes if self._active is not None else 0
-            return active + sum(kept.bytes for kept in self._kept)
+            return active + self._sealed_bytes()
 
     @property
     def high_mark(self) -> int:
@@ -178,14 +184,22 @@ class Keeper(threading.Thread):
         while not self._closing:
             self._wake.wait(_ROUND_S)
             self._wake.clear()
-            with suppress(OSError):  # what can't be done now is tried again in the next round
-                self._make_spare()
-                self._trim()
-                self._settle()
-        self._trim()
+            for step in (self._make_spare, self._trim, self._settle):
+                self._try(step)
+        self._try(self._trim)
         for kept in self._kept:
             if kept.segment is not None:
-                kept.segment.close()
+                self._try(kept.segment.close)
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """Do it, and live on where it fails: without this thread the journal would grow until it is full."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001  # a mistake of ours must not end it either
+            self._say(step.__name__, error)
+
+    def _say(self, step: str, error: Exception) -> None:
+        self._failures.note(step, step=step.strip("_"), folder=str(self._folder), reason=repr(error))
 
     def _make_spare(self) -> None:
         if self._spare.exists() or self._closing:
@@ -202,15 +216,29 @@ class Keeper(threading.Thread):
             making.rename(self._spare)
 
     def _trim(self) -> None:
-        """Delete what nobody needs, the oldest first."""
+        """Delete what nobody needs, the oldest first, and what could not be deleted before."""
+        for stuck in self._leaving.copy():
+            self._remove(stuck)
         while (kept := self._deletable()) is not None:
-            if kept.segment is not None:
-                kept.segment.close()
+            self._remove(kept)
+
+    def _remove(self, kept: _Kept) -> None:
+        """Delete its files; where that fails it stays among those that are leaving, and counts."""
+        segment, kept.segment = kept.segment, None
+        try:
+            if segment is not None:
+                segment.close()
             for file in companions(kept.path):
                 file.unlink()
-            self._on_change()
+        except OSError as error:
+            self._say("delete", error)
+            return
+        with self._lock:
+            self._leaving.remove(kept)
+        self._on_change()
 
     def _deletable(self) -> _Kept | None:
+        """The oldest segment if nobody needs it; from now on it is leaving."""
         with self._lock:
             if not self._passed or not self._has_later_blocks():
                 return None
@@ -218,10 +246,14 @@ class Keeper(threading.Thread):
             if oldest.last_block > min(self._passed.values()):
                 return None
             young = oldest.stamp_us > self._newest_us - self._keep_us
-            size = sum(kept.bytes for kept in self._kept)
-            if young and self._keep_us and size < self.low_mark - self._segment_bytes:
+            if young and self._keep_us and self._sealed_bytes() < self.low_mark - self._segment_bytes:
                 return None
-            return self._kept.pop(0)
+            self._leaving.append(self._kept.pop(0))
+            return oldest
+
+    def _sealed_bytes(self) -> int:
+        """What all sealed segments take, those included whose files could not be deleted yet."""
+        return sum(kept.bytes for kept in (*self._kept, *self._leaving))
 
     def _has_later_blocks(self) -> bool:
         """Whether the oldest sealed segment can go without the journal forgetting where it ends."""

@@ -10,10 +10,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
+from structlog.testing import capture_logs
 
+from ingest.errors import JournalBrokenError
 from ingest.journal import JournalState
-from ingest.journal.segment import Segment
+from ingest.journal.keeper import Keeper
+from ingest.journal.segment import Segment, disk_bytes
 from parser.block import Block
 from tests.ingest.building import Desk, chain, read_all, same, until
 from tests.ingest.disks import Disk, Operation
@@ -186,3 +190,60 @@ def test_the_keeper_survives_what_it_cannot_do(tmp_path: Path, monkeypatch: pyte
         desk.journal.passed("sink", 30)
         until(failed.is_set, "the failure")
         until(lambda: "00000002.db" not in desk.segments(), "the trimming")
+
+
+def test_a_segment_that_can_not_be_deleted_counts_until_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again in each round, the others go meanwhile, and the log says it once."""
+    unlink, broken = Path.unlink, threading.Event()
+    broken.set()
+
+    def fails(path: Path, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002  # as Path has it
+        if path.name == "00000001.db" and broken.is_set():
+            raise OSError(errno.EIO, "failed on purpose")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", fails)
+    with Desk(tmp_path) as desk, capture_logs() as said:
+        for each in chain(60, size=100_000):
+            desk.commit([each])
+        first = disk_bytes(tmp_path / "00000001.db")
+        desk.journal.passed("sink", 60)
+        until(lambda: desk.segments()[1:] == [desk.segments()[-1]], "the trimming of all others")
+        last = disk_bytes(tmp_path / desk.segments()[-1])
+        until(lambda: desk.journal.statistics.bytes == first + last, "the bytes of both")
+        broken.clear()
+        until(lambda: len(desk.segments()) == 1, "another try")
+        until(lambda: desk.journal.statistics.bytes == disk_bytes(tmp_path / desk.segments()[0]), "its bytes")
+    events = [line["event"] for line in said]
+    assert events.count("journal_upkeep_failed") == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("_make_spare", apsw.BusyError("on purpose")),
+        ("_deletable", JournalBrokenError("on purpose")),
+        ("_settle", KeyError("on purpose")),
+    ],
+)
+def test_no_mistake_ends_the_trimming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
+) -> None:
+    """The thread says it and goes on: without it the journal would grow until reading pauses."""
+    work, failures = getattr(Keeper, step), iter([error, error, error])
+
+    def fails_at_first(keeper: Keeper) -> object:
+        for failure in failures:
+            raise failure
+        return work(keeper)
+
+    monkeypatch.setattr(Keeper, step, fails_at_first)
+    with capture_logs() as said, Desk(tmp_path) as desk:
+        for each in chain(30, size=100_000):
+            desk.commit([each])
+        desk.journal.passed("sink", 30)
+        until(lambda: len(desk.segments()) == 1, "the trimming")
+    (line,) = [line for line in said if line["event"] == "journal_upkeep_failed"]
+    assert repr(error) == line["reason"]
