@@ -45,6 +45,9 @@ class IngestMetrics:
         self.loop_lag_seconds = Histogram(
             "headrace_event_loop_lag_seconds", "How late the loop is", buckets=_SHORT, registry=r
         )
+        self.tasks_failed = Counter(
+            "headrace_tasks_failed", "Tasks that failed and had to live as long as it", ["task"], registry=r
+        )
         self.journal_bytes = Gauge("headrace_journal_bytes", "Size of the journal on disk", registry=r)
         self.journal_writing = Gauge("headrace_journal_writing", "1 while it can write", registry=r)
         self.journal_queued_bytes = Gauge(

@@ -23,6 +23,7 @@ from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
 from ingest.sink import SinkTask
 from ingest.supervisor import SinkState, SinkStatistics, Supervisor
+from ingest.vital import Vital
 from parser.block import Block
 from parser.settings import Rules
 
@@ -55,6 +56,8 @@ class ServerStatistics(msgspec.Struct, frozen=True):
     clock_jump_us: int
     journal: JournalStatistics
     sinks: list[SinkStatistics]
+    failed_tasks: list[str] = []
+    """Those without which the server isn't whole, in words."""
 
     @property
     def journal_trouble(self) -> str:
@@ -72,9 +75,9 @@ class ServerStatistics(msgspec.Struct, frozen=True):
 
     @property
     def troubles(self) -> list[str]:
-        """Why machines can't deliver at the moment; empty while they can."""
+        """Why machines can't deliver at the moment, or must not rely on it; empty while they can."""
         found = [self.journal_trouble] if self.journal_trouble else []
-        return found if self.listening else [*found, "not listening"]
+        return [*found, *([] if self.listening else ["not listening"]), *self.failed_tasks]
 
 
 class IngestServer:
@@ -102,6 +105,7 @@ class IngestServer:
         self._live = live
         self._sinks = [Supervisor(name, task, metrics, self._progress(name)) for name, task in sinks.items()]
         self._tasks: list[asyncio.Task[None]] = []
+        self._vital = Vital(metrics.tasks_failed)
         self._ending: Ending | None = None
         self._trouble = ""
 
@@ -116,11 +120,13 @@ class IngestServer:
         self._journal.start(on_commit=self._on_commit, on_change=self._on_change)
         for sink in self._sinks:
             sink.committed(self._journal.tail.block, self._journal.tail.stamp_us)
-            sink.start()
+            self._vital.watch(sink.start())
         self._tasks = [
             asyncio.create_task(self._measure_lag(), name="loop lag"),
             asyncio.create_task(self._keep_gauges(), name="gauges"),
         ]
+        for task in self._tasks:
+            self._vital.watch(task)
         self._journal_changed()
         try:
             await self.listener.start(version)
@@ -164,6 +170,7 @@ class IngestServer:
             self._clock.jump_us,
             self._journal.statistics,
             [sink.statistics for sink in self._sinks],
+            list(self._vital.troubles),
         )
 
     async def _until_durable(self) -> None:

@@ -112,9 +112,10 @@ class Supervisor:
             frozenset(self._claimed),
         )
 
-    def start(self) -> None:
-        """Begin; returns before the process is there."""
+    def start(self) -> asyncio.Task[None]:
+        """Begin; returns before the process is there. The task watches over it until `stop`."""
         self._watching = asyncio.create_task(self._watch(), name=f"sink {self._name}")
+        return self._watching
 
     def committed(self, block: int, stamp_us: int) -> None:
         """Tell the sink which block is the newest durable one, and when it was made."""
@@ -187,8 +188,10 @@ class Supervisor:
             await self._hear_all(process.stdout)
         except (msgspec.MsgspecError, ValueError) as error:  # no report, or a line that is longer than any
             _log.error("sink_not_understood", sink=self._name, reason=str(error))
-            with suppress(ProcessLookupError):  # it is gone already
-                process.kill()
+            _kill(process)
+        except Exception as error:  # noqa: BLE001  # a mistake of ours; the next may say something else
+            _log.exception("sink_not_heard", sink=self._name, reason=repr(error))
+            _kill(process)
         return await process.wait()
 
     async def _hear_all(self, stdout: asyncio.StreamReader) -> None:
@@ -247,3 +250,8 @@ class Supervisor:
             metrics.store_in_flight.labels(name).set(report.requests.limit)
             for outcome in ("confirmed", "repeated", "refused"):
                 metrics.store_requests.labels(name, outcome).inc(getattr(report.requests, outcome))
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):  # it is gone already
+        process.kill()

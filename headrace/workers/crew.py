@@ -20,6 +20,7 @@ from headrace.workers.plan import Plan
 from headrace.workers.worker import Worker, WorkerState
 from ingest.live import LivePublisher
 from ingest.tls import Certificates
+from ingest.vital import Vital
 from storage.live import LiveFeed
 from web.health import Readiness, SinkReport
 
@@ -33,6 +34,7 @@ class Crew:
         self.registry = CollectorRegistry()
         self.feed = LiveFeed(self._watch)
         figures, metrics = WorkerFigures(), WorkerMetrics(self.registry)
+        self._vital = Vital(metrics.tasks_failed)
         self.registry.register(figures)
         self._workers = [
             Worker(
@@ -48,6 +50,7 @@ class Crew:
                 LivePublisher(self.feed),
                 figures,
                 metrics,
+                self._vital,
             )
             for number in range(plan.workers)
         ]
@@ -109,8 +112,10 @@ class Crew:
         """What `/readyz` says, as of the last refresh."""
         troubles = {worker.number: _troubles(worker) for worker in self._workers}
         serving = [worker for worker in self._workers if worker.state is WorkerState.SERVING]
-        ready = bool(serving) and not any(troubles[worker.number] for worker in serving)
+        failed = self._vital.troubles
+        ready = bool(serving) and not failed and not any(troubles[worker.number] for worker in serving)
         reasons = [f"worker {number}: {reason}" for number, found in troubles.items() for reason in found]
+        reasons += failed
         return Readiness(ready, reasons, [sink for worker in self._workers for sink in _sinks(worker)])
 
 

@@ -69,6 +69,12 @@ class WorkerMetrics:
         self.restarts = Counter(
             "headrace_worker_restarts", "Times that a worker ended", ["worker"], registry=registry
         )
+        self.tasks_failed = Counter(
+            "headrace_parent_tasks_failed",
+            "Tasks that watch over workers and failed",
+            ["task"],
+            registry=registry,
+        )
 
 
 class WorkerFigures(Collector):

@@ -35,6 +35,7 @@ from headrace.workers.messages import (
 )
 from ingest.live import LiveView
 from ingest.server import ServerStatistics
+from ingest.vital import Vital
 from parser.block import DamagedBlockError
 
 _FIRST_REST_S: Final = 0.2
@@ -60,11 +61,12 @@ class Worker:
     """One worker's process, for as long as the server lives."""
 
     def __init__(
-        self, task: WorkerTask, live: LiveView, figures: WorkerFigures, metrics: WorkerMetrics
+        self, task: WorkerTask, live: LiveView, figures: WorkerFigures, metrics: WorkerMetrics, vital: Vital
     ) -> None:
         self._task = task
         self.live = live
         self._figures = figures
+        self._vital = vital
         self._up = metrics.up.labels(str(task.number))
         self._restarts = metrics.restarts.labels(str(task.number))
         self._process: asyncio.subprocess.Process | None = None
@@ -87,10 +89,18 @@ class Worker:
 
         Raises:
             ConfigError: it says why it can't start.
-            FailedError: it ended without a word.
+            FailedError: it ended without a word, or nobody watches over it any more.
         """
         self._watching = asyncio.create_task(self._watch(), name=f"worker {self.number}")
+        self._vital.watch(self._watching)
+        self._watching.add_done_callback(self._unwatched)
         await asyncio.shield(self._first)
+
+    def _unwatched(self, _: asyncio.Task[None]) -> None:
+        if not self._first.done():
+            self._first.set_exception(
+                FailedError(f"worker {self.number} can't be watched over; the log says why")
+            )
 
     def tell(self, order: Order) -> None:
         """Give it an order, unless it hears none."""
@@ -191,8 +201,10 @@ class Worker:
             await self._hear_all(process.stdout)
         except (NonsenseError, DamagedBlockError) as error:
             _log.error("worker_not_understood", worker=self.number, reason=str(error))
-            with suppress(ProcessLookupError):  # it is gone already
-                process.kill()
+            _kill(process)
+        except Exception as error:  # noqa: BLE001  # a mistake of ours; the next may say something else
+            _log.exception("worker_not_heard", worker=self.number, reason=repr(error))
+            _kill(process)
         return await process.wait()
 
     async def _hear_all(self, stdout: asyncio.StreamReader) -> None:
@@ -222,3 +234,8 @@ class Worker:
         else:
             _log.info("worker_goes_on", worker=self.number)
         self.tell(Order.WATCH if self._task.watched else Order.UNWATCH)
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):  # it is gone already
+        process.kill()

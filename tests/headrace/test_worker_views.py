@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.testing import capture_logs
 
 from headrace.config import Config
+from headrace.errors import FailedError
 from headrace.starting import StartOptions, warn_of_others
 from headrace.workers.crew import Crew
 from headrace.workers.figures import WorkerFigures, WorkerMetrics, families
@@ -23,6 +24,7 @@ from headrace.workers.messages import (
     Message,
     NonsenseError,
     Refused,
+    Report,
     Seen,
     SeenBlock,
     WorkerTask,
@@ -37,6 +39,7 @@ from ingest.live import LivePublisher
 from ingest.server import ServerStatistics
 from ingest.settings import JournalSettings
 from ingest.supervisor import SinkState, SinkStatistics
+from ingest.vital import Vital
 from parser.block import Block
 from storage.live import LiveFeed
 from tests.ingest.building import chain, same
@@ -187,7 +190,8 @@ async def test_nonsense_is_no_message(data: bytes) -> None:
 def worker(registry: CollectorRegistry) -> Worker:
     """One that begins with the next `sys.executable`."""
     task = WorkerTask(0, Config(), Plan(1, 9400, None), False, False, "json", False)
-    return Worker(task, LivePublisher(LiveFeed()), WorkerFigures(), WorkerMetrics(registry))
+    metrics = WorkerMetrics(registry)
+    return Worker(task, LivePublisher(LiveFeed()), WorkerFigures(), metrics, Vital(metrics.tasks_failed))
 
 
 @pytest.mark.parametrize("said", [NONSENSE[0], encode(Seen([SeenBlock(1, b"", b"", 7)]))])
@@ -214,6 +218,61 @@ async def test_a_worker_that_talks_nonsense_is_started_again(
         await reached(lambda: watched.state is WorkerState.SERVING, "its new start")
     assert [line["event"] for line in log if line["event"] == "worker_not_understood"]
     assert any("can't be started" in (line.get("reason") or "") for line in log)
+    watched._process.kill()  # type: ignore[union-attr]
+    await watched.stop()
+
+
+@pytest.mark.parametrize("starts", [True, False])
+async def test_a_worker_that_nobody_watches_over_makes_the_server_unready(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, starts: bool
+) -> None:
+    """The reason says so, and a figure; where it happens at the start, that is refused and not waited for."""
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr(WorkerFigures, "ended", fails)
+    words, program = tmp_path / "words", tmp_path / "worker"
+    words.write_bytes(encode(Listening()) if starts else b"")
+    program.write_text(f"#!/bin/sh\ncat {words}\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    crew = crew_of((WorkerState.STARTING, None))
+    reason = "the task 'worker 0' has failed (ZeroDivisionError); the log says how"
+    with capture_logs() as log:
+        starting = asyncio.create_task(crew.start())
+        await reached(lambda: reason in crew.readiness().reasons, "the reason")
+        if not starts:
+            with pytest.raises(FailedError, match="worker 0 can't be watched over"):
+                await asyncio.wait_for(starting, 30)
+    assert not crew.readiness().ready
+    assert crew.registry.get_sample_value("headrace_parent_tasks_failed_total", {"task": "worker 0"}) == 1
+    assert [line["event"] for line in log if line["log_level"] == "error"] == ["task_failed"]
+    await crew.stop()
+    await asyncio.gather(starting, return_exceptions=True)
+
+
+async def test_a_report_that_we_can_not_take_ends_the_worker_and_not_its_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake of ours: it is started again, as after any other end."""
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    words, program = tmp_path / "words", tmp_path / "worker"
+    words.write_bytes(encode(Listening()) + encode(Report(statistics(), [])))
+    program.write_text(f"#!/bin/sh\ncat {words}\nexec sleep 600\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    registry = CollectorRegistry()
+    watched = worker(registry)
+    with monkeypatch.context() as mistake, capture_logs() as log:
+        mistake.setattr(WorkerFigures, "reported", fails)
+        await watched.start()
+        await reached(lambda: _restarts(registry) >= 1, "its end")
+    await reached(lambda: watched.statistics is not None and watched.state is WorkerState.SERVING, "a report")
+    assert "worker_not_heard" in [line["event"] for line in log]
     watched._process.kill()  # type: ignore[union-attr]
     await watched.stop()
 

@@ -147,6 +147,35 @@ async def test_a_sink_that_can_not_start_or_talks_nonsense_is_started_again(
         assert line.is_complete()
 
 
+async def test_a_report_that_we_can_not_take_ends_the_sink_and_not_its_watch(tmp_path: Path) -> None:
+    """A mistake of ours: it is started again, and nothing is written twice."""
+    line = Line(tmp_path)
+    progress, mistakes = line.supervisor._on_progress, iter([ZeroDivisionError("on purpose")])
+
+    def fails_once(block: int) -> None:
+        for mistake in mistakes:
+            raise mistake
+        progress(block)
+
+    line.supervisor._on_progress = fails_once
+    watching = line.supervisor.start()
+    try:
+        with capture_logs() as said:
+            line.commit(3)
+            await reached(
+                lambda: line.metrics.sink_restarts.labels("sqlite")._value.get() == 1, "the restart"
+            )
+            line.commit(3)
+            await reached(lambda: line.progress, "progress")
+        assert await line.supervisor.flush(30)
+        assert line.is_complete()
+        assert "sink_not_heard" in [line["event"] for line in said]
+        assert not watching.done()
+    finally:
+        await line.supervisor.stop()
+        line.desk.close()
+
+
 async def test_a_sink_that_hangs_delays_only_itself(tmp_path: Path) -> None:
     """A bounded flush says so; when it goes on, it catches up."""
     async with running(tmp_path) as line:
