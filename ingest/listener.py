@@ -196,6 +196,9 @@ class Listener:
         except asyncio.CancelledError:
             self._give_up(sock, connection)
             raise
+        except Exception as error:  # noqa: BLE001  # a mistake of ours must not cost its place for ever
+            self._give_up(sock, connection)
+            self.admission.refused("failed", connection, detail=repr(error))
 
     async def _take_in(self, sock: socket.socket, connection: Connection) -> None:
         if self.certificates is None:

@@ -4,7 +4,9 @@ import asyncio
 import random
 
 import pytest
+from structlog.testing import capture_logs
 
+from ingest import listener
 from ingest.errors import ListenError
 from ingest.settings import IngestSettings
 from parser.block import Closed, Started
@@ -79,6 +81,28 @@ async def test_a_client_that_resets_at_once_is_opened_and_closed() -> None:
         await reached(lambda: not shop.listener.connections, "the end of all")
         await reached(lambda: len(shop.closed) == len(shop.opened), "all closings")
         assert {e.connection for e in shop.closed} == {e.connection for e in shop.opened}
+
+
+async def test_a_mistake_of_ours_costs_one_connection_and_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is closed, counted and in the log once, in words; the next one has its place."""
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    async with floor(IngestSettings(port=0, tick_ms=1, max_connections=2)) as shop:
+        with monkeypatch.context() as mistake, capture_logs() as said:
+            mistake.setattr(listener, "_keep_alive", fails)
+            for _ in range(5):
+                reader, writer = await asyncio.open_connection("127.0.0.1", shop.listener.ports[0])
+                assert await reader.read() == b""
+                writer.close()
+        assert shop.metrics.refused.labels("failed")._value.get() == 5
+        assert [(line["event"], line["detail"]) for line in said] == [
+            ("connection_refused", "ZeroDivisionError('on purpose')")
+        ]
+        assert shop.listener.admission.taken == 0
+        for machine in [await shop.connect(), await shop.connect()]:
+            await machine.close()
 
 
 @pytest.mark.parametrize(("rule", "ending"), [("record", Ending.CLEAN), ("reject", Ending.STRICT)])
