@@ -2,7 +2,8 @@
 
 The server is ready while at least one worker takes data and none of those that listen takes nothing: the
 kernel deals connections out among those that listen. One that is being started again doesn't listen, so
-machines don't come to it; it is named among the reasons, and the server stays ready without it.
+machines don't come to it; it is named among the reasons, and the server stays ready without it. One that
+doesn't answer still listens: until it does, or is ended, the server isn't ready.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from storage.live import LiveFeed
 from web.health import Readiness, SinkReport
 
 _ANSWER_S: Final = 2.0
+_ASK_EVERY_S: Final = 1.0
 
 
 class Crew:
@@ -55,6 +57,7 @@ class Crew:
             for number in range(plan.workers)
         ]
         self._asking: asyncio.Task[None] | None = None
+        self._looking_after: asyncio.Task[None] | None = None
         self._durable: bool | None = None
 
     async def start(self) -> None:
@@ -69,9 +72,18 @@ class Crew:
             if outcome is not None:
                 raise outcome
         await self.refresh()
+        self._looking_after = asyncio.create_task(self._look_after(), name="asking workers")
+        self._vital.watch(self._looking_after)
+
+    async def _look_after(self) -> None:
+        while True:
+            await asyncio.gather(*(worker.look_after(_ANSWER_S) for worker in self._workers))
+            await asyncio.sleep(_ASK_EVERY_S)
 
     async def stop(self) -> bool:
         """Let all end in order; whether all that arrived is durable. The second call only says it again."""
+        if self._looking_after is not None:
+            self._looking_after.cancel()
         if self._durable is None:
             self._durable = all(await asyncio.gather(*(worker.stop() for worker in self._workers)))
             for worker in self._workers:
@@ -102,7 +114,7 @@ class Crew:
     async def refresh(self) -> None:
         """Hear how all of them are; those who ask meanwhile get the same answer."""
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask(), name="asking workers")
+            self._asking = asyncio.create_task(self._ask(), name="answering a page")
         await asyncio.shield(self._asking)
 
     async def _ask(self) -> None:

@@ -65,7 +65,9 @@ class WorkerMetrics:
     """What the parent sees of its workers; the instruments of one server."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.up = Gauge("headrace_worker_up", "1 while a worker serves", ["worker"], registry=registry)
+        self.up = Gauge(
+            "headrace_worker_up", "1 while a worker serves and answers", ["worker"], registry=registry
+        )
         self.restarts = Counter(
             "headrace_worker_restarts", "Times that a worker ended", ["worker"], registry=registry
         )
@@ -89,11 +91,16 @@ class WorkerFigures(Collector):
         before = self._before.get(worker, {})
         self._shown[worker] = [_added(family, before) for family in found]
 
+    def silent(self, worker: int) -> None:
+        """It doesn't answer: what it counted stays, what it measured of itself no longer holds."""
+        self._shown[worker] = [family for family in self._shown.get(worker, []) if family.kind in _COUNTING]
+
     def ended(self, worker: int) -> None:
-        """Its process is gone: what it counted stays, what it measured of itself no longer holds."""
-        kept = [family for family in self._shown.get(worker, []) if family.kind in _COUNTING]
-        self._shown[worker] = kept
-        self._before[worker] = {figure.key: figure.value for family in kept for figure in family.figures}
+        """Its process is gone: likewise, and the next one counts on from there."""
+        self.silent(worker)
+        self._before[worker] = {
+            figure.key: figure.value for family in self._shown[worker] for figure in family.figures
+        }
 
     def collect(self) -> Iterator[Metric]:
         """What is shown, one metric for all workers."""

@@ -7,6 +7,10 @@ RESTARTING after a rest: STARTING                       STOPPED
 STOPPED    for good
 
 What it says when it can't start ends the server only at the server's own start.
+
+It is asked all the time. One that is SERVING and doesn't answer `PATIENCE` times in a row is ended by force:
+it hangs, and machines hang with it, as they are still dealt out to it. Times are counted and not seconds, so
+that a parent that was held up itself, with its answers waiting in the pipe, ends nobody.
 """
 
 import asyncio
@@ -43,6 +47,9 @@ _LONGEST_REST_S: Final = 5.0
 _END_S: Final = 50.0
 """Commit, sink and journal have their own deadlines within it."""
 
+PATIENCE: Final = 10
+"""How often in a row a worker may leave a question without an answer; each takes about 3 s then."""
+
 _UNREAD_BYTES: Final = 65536
 
 _log = structlog.get_logger("headrace")
@@ -76,6 +83,7 @@ class Worker:
         self._status: int | None = None
         self._listened = False
         self._refused = ""
+        self._unanswered = 0
         self.number = task.number
         self.state = WorkerState.STARTING
         self.silent = False
@@ -134,7 +142,20 @@ class Worker:
         try:
             await asyncio.wait_for(self._heard.wait(), seconds)
         except TimeoutError:
-            self.silent = self.state is WorkerState.SERVING
+            if self.state is WorkerState.SERVING:
+                self.silent = True
+                self._up.set(0)
+                self._figures.silent(self.number)
+
+    async def look_after(self, seconds: float) -> None:
+        """Ask it, and end it by force if it has not answered for long; then it is started again."""
+        await self.ask(seconds)
+        if self.state is not WorkerState.SERVING or not self.silent:
+            return
+        self._unanswered += 1
+        if self._unanswered == PATIENCE and self._process is not None:
+            _log.error("worker_hangs", worker=self.number, unanswered=PATIENCE)
+            _kill(self._process)
 
     async def stop(self) -> bool:
         """Let it end in order; False if not all that it received is durable. It may be called again."""
@@ -161,7 +182,7 @@ class Worker:
         while True:
             begun = loop.time()
             self.state, self.silent, self._refused = WorkerState.STARTING, False, ""
-            self._listened = False
+            self._listened, self._unanswered = False, 0
             self._status = await self._run()
             self._up.set(0)
             self._figures.ended(self.number)
@@ -218,7 +239,8 @@ class Worker:
             case Refused(reason=reason):
                 self._refused = reason
             case Report():
-                self.statistics, self.silent = message.statistics, False
+                self.statistics, self.silent, self._unanswered = message.statistics, False, 0
+                self._up.set(1)
                 self._figures.reported(self.number, message.figures)
                 self._heard.set()
             case Seen(blocks=blocks):

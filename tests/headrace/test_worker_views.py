@@ -32,7 +32,7 @@ from headrace.workers.messages import (
     read_message,
 )
 from headrace.workers.plan import Plan, worker_config, worker_folders
-from headrace.workers.worker import Worker, WorkerState
+from headrace.workers.worker import PATIENCE, Worker, WorkerState
 from ingest.journal import Journal, JournalState, JournalStatistics, worker_folder
 from ingest.journal.journal import Tail
 from ingest.live import LivePublisher
@@ -88,6 +88,22 @@ def test_what_a_process_measured_of_itself_goes_with_it() -> None:
     figures.ended(0)
     assert view.get_sample_value("open", {"worker": "0"}) is None
     assert view.get_sample_value("open", {"worker": "1"}) == 7
+
+
+def test_what_a_silent_process_measured_of_itself_is_not_shown_either() -> None:
+    """Until it answers again; what it counted stays, and counts once."""
+    figures, view = WorkerFigures(), CollectorRegistry()
+    view.register(figures)
+    process = Process()
+    process.open.set(5)
+    process.rows.labels("tables").inc(3)
+    figures.reported(0, families(process.registry))
+    figures.silent(0)
+    assert view.get_sample_value("open", {"worker": "0"}) is None
+    assert view.get_sample_value("rows_total", {"worker": "0", "sink": "tables"}) == 3
+    figures.reported(0, families(process.registry))
+    assert view.get_sample_value("open", {"worker": "0"}) == 5
+    assert view.get_sample_value("rows_total", {"worker": "0", "sink": "tables"}) == 3
 
 
 def statistics(*, listening: bool = True, bounded: bool = False) -> ServerStatistics:
@@ -275,6 +291,44 @@ async def test_a_report_that_we_can_not_take_ends_the_worker_and_not_its_watch(
     assert "worker_not_heard" in [line["event"] for line in log]
     watched._process.kill()  # type: ignore[union-attr]
     await watched.stop()
+
+
+class Killed:
+    """A process that is only ended."""
+
+    stdin = None
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def kill(self) -> None:
+        """By force."""
+        self.times += 1
+
+
+async def test_only_a_worker_that_leaves_many_questions_in_a_row_without_an_answer_is_ended() -> None:
+    """An answer in between, however late, begins the count anew; one that starts or ends isn't asked."""
+    registry = CollectorRegistry()
+    watched, process = worker(registry), Killed()
+    watched._process = process  # type: ignore[assignment]
+    for state in (WorkerState.STARTING, WorkerState.STOPPED, WorkerState.RESTARTING):
+        watched.state = state
+        await _ask(watched, PATIENCE)
+    watched.state = WorkerState.SERVING
+    await _ask(watched, PATIENCE - 1)
+    assert registry.get_sample_value("headrace_worker_up", {"worker": "0"}) == 0
+    watched._hear(Report(statistics(), []))
+    assert registry.get_sample_value("headrace_worker_up", {"worker": "0"}) == 1
+    await _ask(watched, PATIENCE - 1)
+    assert process.times == 0
+    await _ask(watched, 2)
+    assert process.times == 1, "once is enough"
+
+
+async def _ask(watched: Worker, times: int) -> None:
+    """Without waiting for an answer."""
+    for _ in range(times):
+        await watched.look_after(0)
 
 
 def _restarts(registry: CollectorRegistry) -> float:

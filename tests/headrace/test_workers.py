@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from functools import partial
@@ -123,6 +124,38 @@ def test_a_worker_that_hangs_makes_the_server_unready(crew: Server) -> None:
     finally:
         processes.kill(hanging, signal.SIGCONT)
     wait_until(lambda: crew.ready().ready, "it answers again")
+
+
+IMPATIENT = """
+import sys
+from headrace.cli import main
+from headrace.workers import crew, worker
+crew._ANSWER_S, crew._ASK_EVERY_S, worker.PATIENCE = 0.5, 0.2, 5
+sys.argv = sys.argv[1:]
+main()
+"""
+"""A server whose patience with its workers a test can wait for."""
+
+
+def test_a_worker_that_hangs_for_long_is_replaced_and_loses_nothing(server: Server) -> None:
+    """Whether or not somebody looks; meanwhile it isn't shown as up, and the other one goes on."""
+    server.before = (sys.executable, "-c", IMPATIENT)
+    server.start(*WORKERS)
+    senders = senders_on_both(server, "H")
+    hanging = worker_pid(server, 1)
+    processes.kill(hanging, signal.SIGSTOP)
+    wait_until(lambda: server.metric('headrace_worker_up{worker="1"}') == 0, "it isn't shown as up")
+    wait_until(lambda: server.said_event("worker_hangs"), "it is ended")
+    wait_until(lambda: server.ready().ready and not server.ready().reasons, "both serve again")
+    assert server.metric('headrace_worker_restarts_total{worker="1"}') == 1
+    assert server.metric('headrace_worker_up{worker="1"}') == 1
+    assert worker_pid(server, 1) != hanging
+    for sender in senders:
+        sender.wait_for_more(500)
+        sender.stop()
+    server.wait_drained()
+    check_all(server.tables, senders)
+    assert server.stop() == 0
 
 
 def test_a_killed_worker_costs_only_its_own_connections(crew: Server) -> None:
