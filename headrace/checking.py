@@ -6,9 +6,10 @@ a process are about the one that serves, so only that one looks for them: anothe
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,6 +21,12 @@ from ingest.errors import CertificateError
 from ingest.tls import Certificates
 
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+_SHARES: Final = (
+    "max_connections_per_address",
+    "max_connects_per_minute",
+    "max_records_per_s",
+    "max_bytes_per_s",
+)
 _OTHERS: Final = 0o077
 _OTHERS_PASS: Final = 0o011
 _SOON: Final = timedelta(days=14)
@@ -77,6 +84,18 @@ def _machines(config: Config) -> Iterator[Finding]:
             "everybody who reaches this machine can send",
             "allow limits it to some networks, tls_client_ca to those who have a certificate",
         )
+    if not _is_loopback(ingest.host) and all(getattr(ingest, key) is None for key in _SHARES):
+        yield Finding(
+            "[ingest] " + ", ".join(_SHARES),
+            "one machine can take all places, and all of the time and the disk",
+            "set at least one of them, to what a machine of yours needs at most",
+        )
+    if ingest.tls_client_ca is not None and not ingest.bind_identity:
+        yield Finding(
+            "[ingest] bind_identity",
+            "whoever has a certificate can send for every machine",
+            "set it to true, and list in identities who sends for others",
+        )
 
 
 def _certificates(config: Config) -> Iterator[Finding]:
@@ -107,10 +126,23 @@ def _pages(config: Config) -> Iterator[Finding]:
 
 
 def _is_everywhere(host: str) -> bool:
+    address = _listened_on(host)
+    return not host if address is None else address.is_unspecified
+
+
+def _is_loopback(host: str) -> bool:
+    address = _listened_on(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
+def _listened_on(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that the system makes of it, as of `0` or `127.1`; None for a name: none is looked up."""
     try:
-        return ip_address(host).is_unspecified
-    except ValueError:
-        return not host
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        address = ip_address(str(found[0][4][0]))
+    except (OSError, UnicodeError, ValueError):
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 # Where there is room.

@@ -20,6 +20,8 @@ from tests.support.certificates import Certificates
 
 GIB = 1 << 30
 
+SHARES = "[ingest] max_connections_per_address, max_connects_per_minute, max_records_per_s, max_bytes_per_s"
+
 
 class Disk(NamedTuple):
     """What `shutil.disk_usage` says."""
@@ -41,20 +43,48 @@ def test_the_defaults_are_wise() -> None:
     assert checking.of_config(Config()) == []
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0:0::0", ""])  # noqa: S104  # it warns of it
+@pytest.mark.parametrize("host", ["0.0.0.0", "0", "0x0", "0.0", "::", "0:0::0", "::ffff:0.0.0.0", ""])  # noqa: S104
 def test_listening_on_all_addresses_is_warned_of(host: str, certificates: Certificates) -> None:
     """By whatever name; networks that may connect silence it, and certificates that machines have to show."""
-    assert _keys({"ingest": {"host": host}}) == ["[ingest] host"]
-    assert _keys({"ingest": {"host": host, "allow": ["10.0.0.0/8"]}}) == []
+    here = {"host": host, "max_records_per_s": 100.0}
+    assert _keys({"ingest": here}) == ["[ingest] host"]
+    assert _keys({"ingest": {**here, "allow": ["10.0.0.0/8"]}}) == []
     tls = {"tls_cert": str(certificates.server.certificate), "tls_key": str(certificates.server.key)}
-    assert _keys({"ingest": {"host": host, **tls}}) == ["[ingest] host"]
-    assert _keys({"ingest": {"host": host, **tls, "tls_client_ca": str(certificates.ca)}}) == []
+    assert _keys({"ingest": {**here, **tls}}) == ["[ingest] host"]
+    own = {"tls_client_ca": str(certificates.ca), "bind_identity": True}
+    assert _keys({"ingest": {**here, **tls, **own}}) == []
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "192.168.7.2", "plant.example"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.168.7.2", "plant.example", "10"])
 def test_listening_on_one_address_is_not(host: str) -> None:
     """Who names one has thought of who reaches it."""
+    assert _keys({"ingest": {"host": host, "max_bytes_per_s": 1e6}}) == []
+
+
+@pytest.mark.parametrize("host", ["192.168.7.2", "plant.example", "2001:db8::1"])
+def test_machines_without_any_share_are_warned_of(host: str) -> None:
+    """One of them is enough: who set one has thought of it."""
+    assert _keys({"ingest": {"host": host}}) == [SHARES]
+    for key in SHARES.removeprefix("[ingest] ").split(", "):
+        assert _keys({"ingest": {"host": host, key: 100}}) == []
+    assert _keys({"ingest": {"host": host, "max_connections_per_identity": 2}}) == [SHARES]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "127.0.0.2", "::1", "::ffff:127.0.0.1", "localhost"])
+def test_machines_on_this_machine_need_no_share(host: str) -> None:
+    """By whatever name."""
     assert _keys({"ingest": {"host": host}}) == []
+
+
+def test_certificates_that_bind_nobody_are_warned_of(certificates: Certificates) -> None:
+    """On loopback too: a tunnel may end there."""
+    tls = {
+        "tls_cert": str(certificates.server.certificate),
+        "tls_key": str(certificates.server.key),
+        "tls_client_ca": str(certificates.ca),
+    }
+    assert _keys({"ingest": tls}) == ["[ingest] bind_identity"]
+    assert _keys({"ingest": {**tls, "bind_identity": True}}) == []
 
 
 def test_pages_without_login_are_warned_of() -> None:
@@ -151,6 +181,7 @@ def test_certificates_that_end_soon_are_warned_of(tmp_path: Path) -> None:
         "tls_cert": str(server.certificate),
         "tls_key": str(server.key),
         "tls_client_ca": str(ca.certificate),
+        "bind_identity": True,
         "tls_client_crl": str(make_list(tmp_path).path),
     }
     assert _keys({"ingest": files}) == []
@@ -184,7 +215,11 @@ def test_check_config_shows_them_and_calls_the_file_good(tmp_path: Path) -> None
     assert result.exit_code == 0
     assert result.stdout == f"{path}: good\n"
     lines = result.stderr.splitlines()
-    assert [line.partition(": ")[2].partition(": ")[0] for line in lines] == ["[ingest] host", "[http] host"]
+    assert [line.partition(": ")[2].partition(": ")[0] for line in lines] == [
+        "[ingest] host",
+        SHARES,
+        "[http] host",
+    ]
     assert "allow limits it" in lines[0]
 
 
@@ -195,7 +230,7 @@ def test_a_server_says_them_at_its_start_once_each(server: Server) -> None:
     assert server.stop() == 0
     said = [line for line in server.said() if line["event"] == "unwise"]
     keys = [line["key"] for line in said]
-    assert {"[ingest] host", "[http] login"} <= set(keys)
+    assert {"[ingest] host", SHARES, "[http] login"} <= set(keys)
     assert ("user" in keys) is (os.geteuid() == 0)
     assert len(keys) == len(set(keys))
     assert all(line["level"] == "warning" and line["reason"] and line["right"] for line in said)
