@@ -108,4 +108,5 @@ def _in_five_columns(insert: Any, rows: Rows) -> Encoded:
     encoded = encode(insert, [column[order] for column in columns])
     devices, hour = rows.devices, int(hours[0])
     codes = rows.codes[order]
-    return Encoded(encoded, order, starts_of(codes), lambda row: readings_key(devices[codes[row]], hour))
+    table, starts = FIVE_COLUMNS.table, starts_of(codes)
+    return Encoded(table, encoded, order, starts, lambda row: readings_key(devices[codes[row]], hour))

@@ -16,6 +16,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -37,6 +38,10 @@ READING: Final = np.dtype(
 """A frozen `reading`, as the protocol wants a user-defined type: each field with its length."""
 
 RECORD_MASK: Final = (1 << RECORD_BITS) - 1
+
+READINGS: Final = "readings"
+LATEST_READINGS: Final = "latest_readings"
+DEVICE_BUCKETS: Final = "device_buckets"
 
 _PREPARED: Final = 1
 _HEAD: Final = struct.Struct(">BH")
@@ -64,6 +69,7 @@ class EncodedRows:
     __slots__ = ("number", "pieces")
 
     def __init__(self, pieces: list[memoryview], number: int) -> None:
+        """An item of a piece is a row; all of a piece have one width."""
         self.pieces = pieces
         self.number = number
 
@@ -76,15 +82,33 @@ class Batch(BatchStatement):  # type: ignore[misc]  # the driver ships no types
     """An unlogged batch of rows that are encoded already."""
 
     def __init__(
-        self, rows: EncodedRows, places: NDArray[np.intp], routing_key: bytes, keyspace: str
+        self, rows: EncodedRows, places: NDArray[np.intp], routing_key: bytes, keyspace: str, table: str
     ) -> None:
-        """`places` says which rows of the `Rows` these are."""
+        """`places` says which rows of the `Rows` these are, as they go into that table."""
         super().__init__(BatchType.UNLOGGED)
         self._statements_and_parameters = rows
         self.places = places
         self.routing_key = routing_key
         self.keyspace = keyspace
+        self.table = table
         self.is_idempotent = True
+
+    def cut(self, parts: int) -> Iterator["Batch"]:
+        """The same rows in so many batches; one for each row where there are fewer.
+
+        They are the same bytes, and go where the whole went: its partitions have the same replicas.
+        """
+        bounds = np.linspace(0, len(self.places), min(parts, len(self.places)) + 1).astype(np.intp)
+        for first, end in pairwise(bounds.tolist()):
+            rows = EncodedRows(list(self._pieces(first, end)), end - first)
+            yield Batch(rows, self.places[first:end], self.routing_key, self.keyspace, self.table)
+
+    def _pieces(self, first: int, end: int) -> Iterator[memoryview]:
+        """The bytes of the rows from one to before another."""
+        for piece in self._statements_and_parameters.pieces:
+            if first < len(piece) and end > 0:
+                yield piece[max(first, 0) : end]
+            first, end = first - len(piece), end - len(piece)
 
 
 class Handler(ProtocolHandler):  # type: ignore[misc]  # the driver ships no types
@@ -106,7 +130,7 @@ class Handler(ProtocolHandler):  # type: ignore[misc]  # the driver ships no typ
             )
             return encoded
         rows = msg.queries
-        size = 3 + sum(map(len, rows.pieces)) + 3
+        size = 3 + sum(piece.nbytes for piece in rows.pieces) + 3
         head = struct.pack(
             ">BBhBIBH", protocol_version, 0, stream_id, _BATCH_OPCODE, size, msg.batch_type.value, rows.number
         )
@@ -115,6 +139,8 @@ class Handler(ProtocolHandler):  # type: ignore[misc]  # the driver ships no typ
 
 class Encoded(NamedTuple):
     """Rows of one table, encoded, those of each partition together."""
+
+    table: str
 
     statements: NDArray[np.void]
     """Shape (n,)."""
@@ -149,7 +175,8 @@ def encode(insert: PreparedStatement, columns: Sequence[NDArray[Any]]) -> NDArra
         fields += [(f"length{number}", ">i4"), (f"value{number}", kind)]
     layout = np.dtype(fields)
     rows = np.empty(columns[0].shape[-1], layout)
-    rows.view(f"V{layout.itemsize}")[:] = _without_values(layout, head)
+    statements = rows.view(f"V{layout.itemsize}")
+    statements[:] = _without_values(layout, head)
     for number, column in enumerate(columns):
         values = rows[f"value{number}"]
         if column.ndim == 1:
@@ -157,7 +184,7 @@ def encode(insert: PreparedStatement, columns: Sequence[NDArray[Any]]) -> NDArra
             continue
         for place, part in enumerate(column):
             values[f"value{place}"] = part
-    return rows
+    return statements
 
 
 def _without_values(layout: np.dtype[np.void], head: bytes) -> NDArray[np.void]:
@@ -224,7 +251,11 @@ class Encoder:
         encoded = encode(self._readings, [*key, values, rows.stamps[places], *left])
         devices = rows.devices
         return Encoded(
-            encoded, places, starts, lambda row: readings_key(devices[codes[row]], int(buckets[row]))
+            READINGS,
+            encoded,
+            places,
+            starts,
+            lambda row: readings_key(devices[codes[row]], int(buckets[row])),
         )
 
     def latest(self, rows: Rows, node: int) -> Iterator[Encoded]:
@@ -241,7 +272,7 @@ class Encoder:
             values, seqs = rows.values[:, order], rows.seqs[order]
             columns = [of, names[rows.codes[order]], nodes, rows.received_at[order], seqs, values]
             encoded = encode(self._latest, [*columns, seqs & RECORD_MASK])
-            yield Encoded(encoded, order, starts_of(of), _key_of_shard(of))
+            yield Encoded(LATEST_READINGS, encoded, order, starts_of(of), _key_of_shard(of))
 
     def buckets(self, rows: Rows, places: NDArray[np.intp]) -> Iterator[Encoded]:
         """The bucket of each of these rows, for the directory of their devices."""
@@ -249,7 +280,8 @@ class Encoder:
             codes = rows.codes[order]
             times = self.bucket_of(rows.received_at[order])
             encoded = encode(self._buckets, [names[codes], times, rows.stamps[order]])
-            yield Encoded(encoded, order, np.arange(len(order)), _key_of_device(rows.devices, codes))
+            starts, key = np.arange(len(order)), _key_of_device(rows.devices, codes)
+            yield Encoded(DEVICE_BUCKETS, encoded, order, starts, key)
 
 
 def _key_of_shard(shards: NDArray[np.int32]) -> Callable[[int], bytes]:
@@ -306,7 +338,8 @@ def _slices(bounds: NDArray[np.intp]) -> Iterator[tuple[int, int]]:
 class _Shared:
     """A batch of small partitions that is not full yet."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, table: str, key: bytes) -> None:
+        self.table = table
         self.key = key
         self.size = 0
         self.pieces: list[memoryview] = []
@@ -329,7 +362,7 @@ class Batches:
         self._replicas = replicas
 
     def of(self, tables: Iterable[Encoded]) -> Iterator[Batch]:
-        """The batches; rows of one partition stand together in each."""
+        """The batches, each of one table; rows of one partition stand together in each."""
         open_batches: dict[tuple[str, ...], _Shared] = {}
         for encoded in tables:
             ends = np.append(encoded.starts[1:], len(encoded.places))
@@ -348,7 +381,8 @@ class Batches:
             key = encoded.key(first)
             for start in range(first, first + rows, ROWS_ALONE):
                 end = min(start + ROWS_ALONE, first + rows)
-                yield self._batch([_piece(encoded, start, end)], encoded.places[start:end], key)
+                piece, places = _piece(encoded, start, end), encoded.places[start:end]
+                yield self._batch(encoded.table, [piece], places, key)
 
     def _by_replicas(
         self, encoded: Encoded, small: NDArray[np.intp]
@@ -372,25 +406,26 @@ class Batches:
         """Fill batches with these partitions; the last one stays open."""
         filled = np.cumsum(_PARTITION_BYTES + _ROW_BYTES * (ends - starts))
         first, before = 0, 0
+        together = (encoded.table, *replicas)
         while first < len(filled):
-            if replicas not in open_batches:
-                open_batches[replicas] = _Shared(encoded.key(int(starts[first])))
-            batch = open_batches[replicas]
+            if together not in open_batches:
+                open_batches[together] = _Shared(encoded.table, encoded.key(int(starts[first])))
+            batch = open_batches[together]
             end = int(np.searchsorted(filled, before + SHARED_BYTES - batch.size, side="right"))
             if end == first:
-                yield self._full(open_batches.pop(replicas))
+                yield self._full(open_batches.pop(together))
                 continue
             batch.add(encoded, starts[first:end], ends[first:end])
             batch.size += int(filled[end - 1]) - before
             first, before = end, int(filled[end - 1])
 
     def _full(self, shared: _Shared) -> Batch:
-        return self._batch(shared.pieces, np.concatenate(shared.places), shared.key)
+        return self._batch(shared.table, shared.pieces, np.concatenate(shared.places), shared.key)
 
-    def _batch(self, pieces: list[memoryview], places: NDArray[np.intp], key: bytes) -> Batch:
-        return Batch(EncodedRows(pieces, len(places)), places, key, self._keyspace)
+    def _batch(self, table: str, pieces: list[memoryview], places: NDArray[np.intp], key: bytes) -> Batch:
+        return Batch(EncodedRows(pieces, len(places)), places, key, self._keyspace, table)
 
 
 def _piece(encoded: Encoded, start: int, end: int) -> memoryview:
     """The bytes of these rows."""
-    return encoded.statements[start:end].view(np.uint8).data
+    return encoded.statements[start:end].data

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import Batch, Batches, Encoder, starts_of
 from storage.cassandra.flight import Flight
-from storage.cassandra.meaning import meaning
-from storage.cassandra.refusals import Refusals, is_of_rows
+from storage.cassandra.refusals import Refusals
 from storage.cassandra.schema import HOUR_MS, expiring
 from storage.cassandra.tables import check_tables
 from storage.rows import Rows
@@ -54,15 +53,15 @@ class RowWriter:
 
         Returns:
             The places of rows that the cluster will never take, and why.
+
+        Raises:
+            StorageError: something else than readings is not taken, or a table is not as it was made.
         """
         refused = self._flight.deliver(chain(others, self.beside(rows, node), self._readings(rows)))
         if not refused:
             return {}
         check_tables(self._connected)
-        for one in refused:
-            if not is_of_rows(one):
-                raise meaning(self._connected.settings, one.error)
-        refusals = Refusals(self._flight, lambda places: self._again(rows, places))
+        refusals = Refusals(self._flight, self._connected.settings)
         refusals.narrow(refused)
         return refusals.aside
 
@@ -76,12 +75,6 @@ class RowWriter:
         if len(rows.seqs):
             ttl = None if self._life_s is None else np.full(len(rows.seqs), self._life_s, np.int32)
             yield from self._batches.of(self._encoder.readings(rows, ttl))
-
-    def _again(self, rows: Rows, places: NDArray[np.intp]) -> Iterator[Batch]:
-        """Batches of some of the rows, which know their places among all of them."""
-        for batch in self._readings(rows.take(places)):
-            batch.places = places[batch.places]
-            yield batch
 
     def _new_buckets(self, rows: Rows) -> NDArray[np.intp]:
         """Places of rows that begin a bucket of their device which nobody has noted yet.

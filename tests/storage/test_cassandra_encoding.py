@@ -156,7 +156,7 @@ def test_fat_partitions_go_alone_and_small_ones_share(connected: Connected) -> N
         assert len(runs) == len(set(runs)), "rows of one partition stand together"
         sizes.setdefault(len(runs), []).append(len(devices))
         if len(runs) > 1:
-            assert sum(map(len, batch._statements_and_parameters.pieces)) < SHARED_BYTES * 2
+            assert sum(piece.nbytes for piece in batch._statements_and_parameters.pieces) < SHARED_BYTES * 2
     assert sizes[1][:4] == [ROWS_ALONE, ROWS_ALONE, 250, FEW_ROWS]
     assert sum(sum(of) for of in sizes.values()) == number
     assert len(sizes) > 1
@@ -176,6 +176,28 @@ def test_only_partitions_of_the_same_replicas_share(connected: Connected) -> Non
     assert len(batches) == 2
     for batch in batches:
         assert len({int(rows.codes[place]) % 2 for place in batch.places}) == 1
+
+
+@pytest.mark.parametrize("parts", [1, 2, 8, 1_000])
+def test_a_batch_that_is_cut_is_the_same_rows(connected: Connected, parts: int) -> None:
+    """Whole rows, each once, in their order; also where its pieces have rows of several widths."""
+    counts = [3, 1, 40, 2, 90]
+    codes = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    number = len(codes)
+    devices = ["E1", "E22", "E333", "E34", "E5"]
+    rows = Rows(devices, codes, np.full(number, NOON * 1_000), np.arange(number), np.ones((5, number)))
+    encoder = _encoder(connected)
+    (batch,) = Batches("ks", None).of(encoder.readings(rows, None))
+    cut = list(batch.cut(parts))
+    assert len(cut) == min(parts, number)
+    assert max(len(part.places) for part in cut) <= number // len(cut) + 1
+    assert np.concatenate([part.places for part in cut]).tolist() == batch.places.tolist()
+    for part in cut:
+        (alone,) = Batches("ks", None).of(encoder.readings(rows.take(part.places), None))
+        assert _frame(Handler, part._statements_and_parameters) == _frame(
+            Handler, alone._statements_and_parameters
+        )
+        assert (part.table, part.routing_key) == (batch.table, batch.routing_key)
 
 
 def test_the_length_is_what_the_driver_asks_for() -> None:

@@ -1,0 +1,147 @@
+"""What the cluster refuses for good, of one table and not of the others: nothing vanishes, whichever it is.
+
+The refusals are made up: requests that hold certain rows never reach the node, all others do.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cassandra import InvalidRequest
+
+from storage.cassandra.connect import Connected
+from storage.cassandra.encoding import DEVICE_BUCKETS, LATEST_READINGS, READINGS, Batch, shard_of
+from storage.cassandra.tables import use
+from storage.cassandra.writer import CassandraTableWriter
+from storage.errors import SchemaError
+from storage.reconcile import reconcile
+from storage.settings import CassandraSettings, RejectQuota
+from tests.storage.building import JOURNAL, Machinery, opened, record
+from tests.storage.stores import CassandraStore
+
+pytestmark = pytest.mark.cassandra
+
+DEVICES = [f"E{number:04}" for number in range(40)] + [f"LONGER{number:02}" for number in range(20)]
+_NAMES = re.compile(rb"E\d{4}|LONGER\d\d")
+
+Refuse = Callable[[Batch], bool]
+
+
+class Refused:
+    """The answer to a request that the cluster would never take."""
+
+    def add_callbacks(self, _confirmed: object, failed: Callable[[Exception], None]) -> None:
+        """Come at once."""
+        failed(InvalidRequest("not this one"))
+
+
+@pytest.fixture
+def store(tmp_path: Path, cassandra_settings: CassandraSettings) -> CassandraStore:
+    return CassandraStore(tmp_path, RejectQuota(), cassandra_settings)
+
+
+@pytest.fixture
+def writer(store: CassandraStore) -> Iterator[CassandraTableWriter]:
+    writer = store.writer()
+    writer.claim(3, JOURNAL, adopt=False)
+    yield writer
+    writer.close()
+
+
+@pytest.fixture
+def tables(store: CassandraStore) -> Iterator[Connected]:
+    """To look at what is there."""
+    with closing(Connected(store.settings)) as connected:
+        yield use(connected)
+
+
+def _refuse(patched: pytest.MonkeyPatch, writer: CassandraTableWriter, table: str, refuse: Refuse) -> None:
+    """Have these batches of a table refused."""
+    session = writer._connected.session
+    execute = session.execute_async
+
+    def answer(statement: object, *values: object, **options: object) -> object:
+        if isinstance(statement, Batch) and statement.table == table and refuse(statement):
+            return Refused()
+        return execute(statement, *values, **options)
+
+    patched.setattr(session, "execute_async", answer)
+
+
+def _names(batch: Batch) -> set[bytes]:
+    """The devices whose rows it has."""
+    return set(_NAMES.findall(b"".join(batch._statements_and_parameters.pieces)))
+
+
+def _devices(tables: Connected, table: str) -> list[str]:
+    return sorted(str(device) for (device,) in tables.execute(f"SELECT device_id FROM {table}"))  # noqa: S608
+
+
+def _check_books(store: CassandraStore, stored: int, aside: int) -> None:
+    with closing(store.books()) as books:
+        found = reconcile(books, waiting=None)
+    assert found.findings == []
+    assert (found.stored, found.readings, found.set_aside) == (stored, stored, aside)
+
+
+@pytest.mark.parametrize("table", [LATEST_READINGS, DEVICE_BUCKETS])
+def test_a_batch_beside_the_rows_that_is_too_large_is_cut_within_its_table(
+    writer: CassandraTableWriter,
+    store: CassandraStore,
+    tables: Connected,
+    table: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Newest rows and directories are there afterwards, and no reading is set aside."""
+    _refuse(monkeypatch, writer, table, lambda batch: len(batch.places) > 5)
+    sent = b"".join(map(record, DEVICES))
+    block = Machinery().block([(1, sent + record("E0007", 50.0))], events=(opened(1),))
+    assert writer.write(None, [block], JOURNAL).set_aside == 0
+    assert _devices(tables, LATEST_READINGS) == DEVICES
+    assert _devices(tables, DEVICE_BUCKETS) == DEVICES
+    newest = tables.execute(
+        "SELECT seq, reading.spindle_temperature_c FROM latest_readings"
+        " WHERE shard = %s AND device_id = 'E0007'",
+        shard_of("E0007"),
+    )
+    assert newest == [(int(block.seqs[-1]), 50.0)]
+    assert tables.execute("SELECT seq FROM set_aside_records") == []
+    _check_books(store, stored=61, aside=0)
+
+
+@pytest.mark.parametrize("table", [LATEST_READINGS, DEVICE_BUCKETS])
+def test_a_row_beside_the_rows_that_is_refused_alone_is_waited_for(
+    writer: CassandraTableWriter,
+    store: CassandraStore,
+    tables: Connected,
+    table: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The write fails and says why, nothing is set aside; written again later, all is there."""
+    blocks = [Machinery().block([(1, b"".join(map(record, DEVICES)))], events=(opened(1),))]
+    with monkeypatch.context() as patched:
+        _refuse(patched, writer, table, lambda batch: b"E0007" in _names(batch))
+        for _ in range(2):
+            with pytest.raises(SchemaError, match="not this one"):
+                writer.write(None, blocks, JOURNAL)
+            assert tables.execute("SELECT seq FROM set_aside_records") == []
+    assert writer.write(None, blocks, JOURNAL).set_aside == 0
+    assert _devices(tables, LATEST_READINGS) == DEVICES
+    assert _devices(tables, DEVICE_BUCKETS) == DEVICES
+    _check_books(store, stored=60, aside=0)
+
+
+def test_readings_that_are_refused_are_set_aside_and_no_other(
+    writer: CassandraTableWriter, store: CassandraStore, tables: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its values and the reason, from batches of one device and of many."""
+    _refuse(monkeypatch, writer, READINGS, lambda batch: bool(_names(batch) & {b"E0007", b"LONGER03"}))
+    sent = b"".join(map(record, DEVICES)) + record("E0007", 50.0) * 700
+    block = Machinery().block([(1, sent)], events=(opened(1),))
+    assert writer.write(None, [block], JOURNAL).set_aside == 702
+    aside = tables.execute("SELECT device_id, why FROM set_aside_records")
+    assert sorted(aside) == [("E0007", "not this one")] * 701 + [("LONGER03", "not this one")]
+    assert _devices(tables, READINGS) == sorted({*DEVICES} - {"E0007", "LONGER03"})
+    _check_books(store, stored=58, aside=702)
