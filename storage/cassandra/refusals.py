@@ -9,6 +9,10 @@ as they were made, the writer waits.
 Only readings are ever set aside. A batch of newest rows or directories may have been too large as well, and
 is cut likewise; but without one of these rows what is stored is not found, so a single one that is refused
 ends the write, as does anything else: the writer waits, and says why.
+
+A machine whose rows are refused may have thousands of them in a backlog, and must not stop all others; so
+how many are set aside is bounded only where they are more than half of all. Pieces are tried a few batches
+at a time, down to single rows: where everything is refused, that shows without trying everything.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,21 +20,26 @@ from typing import Any, Final
 
 from storage.cassandra.encoding import READINGS, Batch
 from storage.cassandra.flight import Flight, Refused
-from storage.cassandra.meaning import meaning
+from storage.cassandra.meaning import meaning, shown
 from storage.errors import StorageError
 from storage.settings import CassandraSettings
 
 _PARTS: Final = 8
+_AT_ONCE: Final = 64
+"""Refused batches that are cut and tried together."""
+
 _MOST: Final = 1_000
-"""Rows set aside in one write, at most; more look like trouble of another kind."""
+"""More rows refused in one write, and more than half of it, are trouble of another kind."""
 
 
 class Refusals:
     """What became of one write's batches that were refused at first."""
 
-    def __init__(self, flight: Flight, settings: CassandraSettings) -> None:
+    def __init__(self, flight: Flight, settings: CassandraSettings, rows: int) -> None:
+        """`rows` is how many readings were to be written in all."""
         self._flight = flight
         self._settings = settings
+        self._most = max(_MOST, rows // 2)
         self.aside: dict[int, str] = {}
         """Why, by the place of the row."""
 
@@ -40,9 +49,10 @@ class Refusals:
         Raises:
             StorageError: something is refused that can't be set aside, or so much that it can't be the rows.
         """
-        while refused:
-            parts = [part for one in refused for part in self._parts(one)]
-            refused = self._flight.deliver(parts)
+        left = list(refused)
+        while left:
+            parts = [part for one in left[-_AT_ONCE:] for part in self._parts(one)]
+            left[-_AT_ONCE:] = self._flight.deliver(parts)
 
     def _parts(self, refused: Refused) -> Iterator[Batch]:
         """What to try in place of this one; nothing of a row that is set aside."""
@@ -58,5 +68,7 @@ class Refusals:
 
     def _set_aside(self, place: int, why: str) -> None:
         self.aside[place] = why
-        if len(self.aside) > _MOST:
-            raise StorageError(f"over {_MOST} rows were refused at once, the last with: {why}")
+        if len(self.aside) > self._most:
+            raise StorageError(
+                f"{shown(self._settings)}: more than half of all rows are refused, the last with: {why}"
+            )

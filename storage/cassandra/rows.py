@@ -61,7 +61,7 @@ class RowWriter:
         if not refused:
             return {}
         check_tables(self._connected)
-        refusals = Refusals(self._flight, self._connected.settings)
+        refusals = Refusals(self._flight, self._connected.settings, len(rows.seqs))
         refusals.narrow(refused)
         return refusals.aside
 

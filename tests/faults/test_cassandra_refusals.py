@@ -1,24 +1,28 @@
 """What Cassandra refuses for good: one row among others, or everything because a table isn't what it was."""
 
 import time
+from contextlib import closing
 
 import msgspec
 import pytest
 
-from storage.cassandra.encoding import readings_key
+from storage.cassandra.encoding import readings_key, shard_of
 from storage.cassandra.schema import table_cql
+from storage.cassandra.writer import CassandraTableWriter
 from storage.errors import StorageError
 from storage.settings import CassandraSettings
-from tests.faults.cassandra_oracle import check_all, on_cassandra, reading, stored
+from tests.faults.cassandra_oracle import check_all, check_books, on_cassandra, reading, stored
 from tests.faults.conftest import MakeServer
 from tests.faults.harness import Server
 from tests.faults.sender import Sender, deliver, record
 from tests.faults.waiting import wait_until
+from tests.storage.building import JOURNAL, Machinery, opened
 
 pytestmark = [pytest.mark.fault, pytest.mark.cassandra]
 
 _SET_ASIDE = 'headrace_records_set_aside_total{sink="tables"}'
 _HOUR_MS = 3_600_000
+_DENYLIST = "system_distributed.partition_denylist"
 _SOME_TRIES_S = 4.0
 """A sink that waits tries again every two seconds at the latest."""
 
@@ -49,31 +53,82 @@ def test_a_row_that_is_refused_is_set_aside_alone(make_server: MakeServer, table
     check_all(server, tables, [sender])
 
 
+def test_a_machine_that_is_refused_stops_no_other_in_a_backlog(tables: CassandraSettings) -> None:
+    """Over a thousand of its rows are in one write: they are set aside, all others stored."""
+    with closing(CassandraTableWriter(tables)) as writer:
+        writer.claim(0, JOURNAL, adopt=False)
+        deny(tables, "N7")
+        sent = b"".join(record(f"N{number}", number) for number in range(20)) * 1_500
+        block = Machinery(node=0, at=time.time_ns() // 1_000_000).block([(1, sent)], events=(opened(1),))
+        written = writer.write(None, [block], JOURNAL)
+    assert (written.stored, written.set_aside) == (19 * 1_500, 1_500)
+    with reading(tables) as session:
+        aside = session.execute("SELECT device_id, reading.spindle_speed_rpm, why FROM set_aside_records")
+    assert {row[:2] for row in aside} == {("N7", 7.0)}
+    assert len(aside) == 1_500
+    assert all("denylisted" in str(row[2]) for row in aside)
+    assert stored(tables) == {f"N{number}": {number: 1_500} for number in range(20) if number != 7}
+    check_books(tables)
+
+
+def test_a_newest_row_that_is_refused_is_waited_for(
+    make_server: MakeServer, tables: CassandraSettings
+) -> None:
+    """No reading is set aside for it; `/readyz` says why, and it goes on when the row is taken."""
+    server = make_server(on_cassandra(tables))
+    server.start()
+    _deliver(server, "before")
+    server.wait_drained()
+    shard = shard_of("M")
+    place = ("latest_readings", [shard.to_bytes(4)], f"shard = {shard} AND device_id = 'probe' AND node = 0")
+    _deny(tables, *place)
+    _deliver(server, "M")
+    wait_until(lambda: "denylisted" in str(server.ready().sinks[0].reason), "the sink says why")
+    with reading(tables) as session:
+        assert session.execute("SELECT seq FROM set_aside_records") == []
+    _allow(tables, *place)
+    server.wait_drained()
+    assert stored(tables)["M"] == dict.fromkeys(range(1_000), 1)
+    with reading(tables) as session:
+        found = session.execute("SELECT device_id FROM latest_readings")
+    assert sorted(found) == [("M",), ("before",)]
+    check_all(server, tables, [])
+
+
 def deny(tables: CassandraSettings, device: str) -> None:
     """Have the database refuse every row of a device, for this hour and the next."""
+    hour = time.time_ns() // 1_000_000 // _HOUR_MS * _HOUR_MS
+    keys = [readings_key(device, hour), readings_key(device, hour + _HOUR_MS), readings_key("probe", 0)]
+    _deny(tables, "readings", keys, "device_id = 'probe' AND bucket = 0")
+
+
+def _deny(tables: CassandraSettings, table: str, keys: list[bytes], probe: str) -> None:
+    """Have the database refuse all rows of these partitions; one of them has the probe."""
+    values = "(ks_name, table_name, key) VALUES (%s, %s, %s)"
+    _say(tables, table, keys, f"INSERT INTO {_DENYLIST} {values}")
+    wait_until(lambda: _refuses(tables, table, probe), "the database knows what to refuse", rest=0.2)
+
+
+def _allow(tables: CassandraSettings, table: str, keys: list[bytes], probe: str) -> None:
+    """Have it take them again."""
+    place = "ks_name = %s AND table_name = %s AND key = %s"
+    _say(tables, table, keys, f"DELETE FROM {_DENYLIST} WHERE {place}")  # noqa: S608  # our own words
+    wait_until(lambda: not _refuses(tables, table, probe), "the database takes all again", rest=0.2)
+
+
+def _say(tables: CassandraSettings, table: str, keys: list[bytes], statement: str) -> None:
     with reading(msgspec.structs.replace(tables, consistency="ONE")) as session:
-        now = session.execute("SELECT to_unix_timestamp(now()) FROM system.local")[0][0]
-        hour = int(str(now)) // _HOUR_MS * _HOUR_MS
-        for key in (
-            readings_key(device, hour),
-            readings_key(device, hour + _HOUR_MS),
-            readings_key("probe", 0),
-        ):
-            session.execute(
-                "INSERT INTO system_distributed.partition_denylist (ks_name, table_name, key)"
-                " VALUES (%s, 'readings', %s)",
-                tables.keyspace,
-                key,
-            )
+        for key in keys:
+            session.execute(statement, tables.keyspace, table, key)
 
-        def refused() -> bool:
-            try:
-                session.execute("DELETE FROM readings WHERE device_id = 'probe' AND bucket = 0")
-            except StorageError as error:
-                return "denylisted" in str(error)
-            return False
 
-        wait_until(refused, "the database knows what to refuse", rest=0.2)
+def _refuses(tables: CassandraSettings, table: str, probe: str) -> bool:
+    with reading(tables) as session:
+        try:
+            session.execute(f"DELETE FROM {table} WHERE {probe}")  # noqa: S608  # our own words
+        except StorageError as error:
+            return "denylisted" in str(error)
+    return False
 
 
 @pytest.mark.parametrize(

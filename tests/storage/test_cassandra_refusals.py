@@ -15,7 +15,7 @@ from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import DEVICE_BUCKETS, LATEST_READINGS, READINGS, Batch, shard_of
 from storage.cassandra.tables import use
 from storage.cassandra.writer import CassandraTableWriter
-from storage.errors import SchemaError
+from storage.errors import SchemaError, StorageError
 from storage.reconcile import reconcile
 from storage.settings import CassandraSettings, RejectQuota
 from tests.storage.building import JOURNAL, Machinery, opened, record
@@ -145,3 +145,26 @@ def test_readings_that_are_refused_are_set_aside_and_no_other(
     assert sorted(aside) == [("E0007", "not this one")] * 701 + [("LONGER03", "not this one")]
     assert _devices(tables, READINGS) == sorted({*DEVICES} - {"E0007", "LONGER03"})
     _check_books(store, stored=58, aside=702)
+
+
+@pytest.mark.parametrize(("others", "moves"), [(1_600, True), (1_000, False)])
+def test_only_more_than_half_of_a_large_write_is_trouble_of_another_kind(
+    writer: CassandraTableWriter,
+    store: CassandraStore,
+    tables: Connected,
+    others: int,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    moves: bool,
+) -> None:
+    """Then it fails and says why, and nothing is set aside; else the queue moves, however many they are."""
+    _refuse(monkeypatch, writer, READINGS, lambda batch: b"E0007" in _names(batch))
+    sent = record("E0007") * 1_500 + record("E0001") * others
+    block = Machinery().block([(1, sent)], events=(opened(1),))
+    if moves:
+        assert writer.write(None, [block], JOURNAL).set_aside == 1_500
+        _check_books(store, stored=others, aside=1_500)
+        return
+    with pytest.raises(StorageError, match=r"more than half of all rows are refused, .*not this one"):
+        writer.write(None, [block], JOURNAL)
+    assert tables.execute("SELECT seq FROM set_aside_records") == []
