@@ -9,13 +9,13 @@ among the newest of several partitions is among the newest of its own, so each i
 more.
 """
 
-import time
 from typing import Any, Final
 
 from orders.logs.base import Level, LogPage, LogPlace, LogQuery, LogRow
 from orders.logs.rules import Search, beginning_of, life_ms, place_of, span_of
 from orders.settings import KeepDays
 from storage.cassandra.asking import Asker, all_of, in_order
+from storage.cassandra.expiry import countable_s
 from storage.cassandra.parts import Part, use_part
 from storage.cassandra.schema import EXPIRES_LATER_S, HOUR_MS, Table, columns_of
 from storage.cassandra.times import to_ms
@@ -44,10 +44,6 @@ _ROWS: Final = 200
 
 _WRITTEN_TOGETHER: Final = 100
 """A row has 40 KB at most, and a write has to stay below 16 MiB."""
-
-_LONGEST_S: Final = 20 * 365 * 86_400
-_LAST_S: Final = (1 << 31) - 2
-"""What Cassandra can count: a life of 20 years, and an end in January 2038."""
 
 _SAY_HOUR: Final = "INSERT INTO log_hours (level, hour) VALUES (?, ?) USING TTL ?"
 _INSERT: Final = """INSERT INTO log (hour, level, timestamp, id, user_id, additional_info, message,
@@ -102,10 +98,7 @@ class CassandraLogStore:
         )
 
     def _life_s(self, level: Level) -> int:
-        """0, which is for ever, where the end is beyond what Cassandra can count."""
-        life = max(1, life_ms(self._keep, level) // 1000)
-        latest = min(_LONGEST_S, _LAST_S - int(time.time())) - 2 * EXPIRES_LATER_S
-        return life if life < latest else 0
+        return countable_s(max(1, life_ms(self._keep, level) // 1000))
 
     async def _query(self, query: LogQuery, limit: int) -> LogPage:
         start, last = span_of(query)

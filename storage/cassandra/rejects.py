@@ -51,7 +51,7 @@ class CassandraRejects:
         self._ttl: int | None = None
 
     def begin(self, ttl: int | None) -> None:
-        """Begin a write; its rejects live for so many seconds, or for ever."""
+        """Begin a write; its rejects live for so many seconds, or for ever where that is 0 or None."""
         self._of_minute.clear()
         self._ttl = ttl
 

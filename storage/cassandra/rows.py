@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import Batch, Batches, Encoder, starts_of
+from storage.cassandra.expiry import countable_s
 from storage.cassandra.flight import Flight
 from storage.cassandra.refusals import Refusals
 from storage.cassandra.schema import HOUR_MS, expiring
@@ -36,7 +37,7 @@ class RowWriter:
     """Writes the readings of one node."""
 
     def __init__(self, connected: Connected, flight: Flight, life_s: int | None) -> None:
-        """Rows expire `life_s` after they were written; never, where that is None."""
+        """Rows expire `life_s` after they were written; never, where that is None or can't be counted."""
         self._connected = connected
         self._flight = flight
         self._life_s = life_s
@@ -73,7 +74,9 @@ class RowWriter:
 
     def _readings(self, rows: Rows) -> Iterator[Batch]:
         if len(rows.seqs):
-            ttl = None if self._life_s is None else np.full(len(rows.seqs), self._life_s, np.int32)
+            ttl = (
+                None if self._life_s is None else np.full(len(rows.seqs), countable_s(self._life_s), np.int32)
+            )
             yield from self._batches.of(self._encoder.readings(rows, ttl))
 
     def _new_buckets(self, rows: Rows) -> NDArray[np.intp]:

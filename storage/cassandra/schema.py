@@ -148,7 +148,10 @@ def _windows(keep_days: float | None) -> str:
 
 
 def expiring(insert: str, life_s: int | None) -> tuple[str, tuple[int, ...]]:
-    """The statement with a time to live, and what to bind for it at the end; unchanged where that is None."""
+    """The statement with a time to live, and what to bind for it at the end; unchanged where that is None.
+
+    0 is for ever.
+    """
     return (insert, ()) if life_s is None else (f"{insert} AND TTL ?", (life_s,))
 
 

@@ -17,6 +17,7 @@ from storage.base import Claim, Cursor, DamagedBlock, Requests, Written
 from storage.cassandra.books import CassandraAccounts
 from storage.cassandra.claims import Claims, Place
 from storage.cassandra.connect import Connected
+from storage.cassandra.expiry import countable_s
 from storage.cassandra.flight import Flight
 from storage.cassandra.meaning import meaning
 from storage.cassandra.purge import CassandraPurge
@@ -134,7 +135,7 @@ class CassandraTableWriter:
 
     def _keep(self, blocks: Sequence[ParsedBlock | DamagedBlock]) -> dict[int, list[int]]:
         """Which rejects of each block (by its id) are kept; openings are noted on the way."""
-        self._rejects.begin(self._life_s)
+        self._rejects.begin(None if self._life_s is None else countable_s(self._life_s))
         kept: dict[int, list[int]] = {}
         for block in blocks:
             if isinstance(block, ParsedBlock):

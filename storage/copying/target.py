@@ -27,6 +27,7 @@ from storage.base import MINUTE_MS, Connection, LedgerMinute, Reading, Rejected,
 from storage.cassandra.books import PUT_CLOSING, PUT_MINUTE, PUT_OPENING, PUT_SUMS, connection_day
 from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import Batches
+from storage.cassandra.expiry import countable_each_s
 from storage.cassandra.flight import Flight
 from storage.cassandra.meaning import meaning
 from storage.cassandra.purge import RAISE, CassandraPurge, read_purged
@@ -190,11 +191,11 @@ class Target:
         return self._connected.bound(cql, *(UNSET_VALUE if value is None else value for value in values))
 
     def _ttls(self, received_at: NDArray[np.int64]) -> NDArray[np.int32] | None:
-        """What is left of each row's life, in seconds, as if the newest had come now."""
+        """What is left of each row's life, in seconds, as if the newest had come now; 0 is for ever."""
         if self._keep_s is None:
             return None
         left = (received_at - self._newest) // 1000 + self._keep_s + EXPIRES_LATER_S
-        return np.maximum(left, 1).astype(np.int32)
+        return countable_each_s(np.maximum(left, 1))
 
     def _days(self, node: int) -> list[int]:
         (rows,) = self._connected.ask([self._connected.bound(_DAYS, node)])

@@ -4,11 +4,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
+import numpy as np
 import pytest
 
 from storage.base import MINUTE_MS
 from storage.cassandra.connect import Connected
 from storage.cassandra.counting import CassandraBooks
+from storage.cassandra.expiry import countable_each_s, countable_s
 from storage.cassandra.tables import use
 from storage.cassandra.writer import CassandraTableWriter
 from storage.errors import NodeClaimedError
@@ -72,6 +74,49 @@ def test_rows_live_an_hour_longer_than_they_are_kept(connected: Connected) -> No
         lives = [int(life) for (life,) in connected.execute(query)]
         assert lives
         assert all(whole - 600 < life <= whole for life in lives)
+
+
+def test_what_lives_longer_than_cassandra_can_count_is_deleted_instead(
+    settings: CassandraSettings, now: int
+) -> None:
+    """Beyond 20 years, or January 2038, nothing expires by itself, and all is written and purged as ever."""
+    days = 20_000
+    with closing(CassandraTableWriter(settings, RejectQuota(), days)) as writer:
+        writer.claim(3, JOURNAL, adopt=False)
+        sent = record("E0001") + record("F0001") + b"bad#"
+        block = Machinery(at=now).block([(1, sent)], events=(opened(1), closed(1, len(sent))))
+        assert writer.write(None, [block], JOURNAL).set_aside == 0
+        with closing(Connected(settings)) as connected:
+            use(connected)
+            assert connected.execute("SELECT ttl(reading) FROM readings") == [(None,), (None,)]
+            assert connected.execute("SELECT ttl(raw) FROM rejected_records") == [(None,)]
+            assert _reconcile(settings, days).findings == []
+            while writer.purge(now + 2 * 60 * MINUTE_MS):
+                pass
+            assert connected.execute("SELECT seq FROM readings") == []
+            assert connected.execute("SELECT seq FROM rejected_records") == []
+
+
+@pytest.mark.parametrize(
+    ("clock", "life_s", "given"),
+    [
+        (1_800_000_000, 86_400, 86_400),
+        (1_800_000_000, 340_000_000, 340_000_000),
+        (1_800_000_000, 348_000_000, 0),
+        (1_000_000_000, 630_000_000, 630_000_000),
+        (1_000_000_000, 640_000_000, 0),
+        (1_000_000_000, 10**12, 0),
+        (2_147_480_000, 86_400, 0),
+        (3_000_000_000, 86_400, 0),
+    ],
+)
+def test_a_life_is_counted_from_now(
+    clock: float, life_s: int, given: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fitted last year may not any more; 0 is for ever."""
+    monkeypatch.setattr(time, "time", lambda: clock)
+    assert countable_s(life_s) == given
+    assert countable_each_s(np.array([1, life_s])).tolist() == [1 if clock < 2e9 else 0, given]
 
 
 def test_what_has_expired_is_nobodys_loss(

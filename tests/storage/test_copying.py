@@ -139,6 +139,16 @@ def test_what_is_left_of_its_life_is_what_a_row_gets(shop: Shop) -> None:
     shop.check_claims()
 
 
+def test_what_outlives_what_cassandra_can_count_is_copied_without_an_end(shop: Shop) -> None:
+    """Readings and rejects; the cluster refuses any that would live beyond January 2038."""
+    shop.copy(keep_days=20_000)
+    connected = use(Connected(shop.storage.cassandra))
+    assert {ttl for (ttl,) in connected.execute("SELECT ttl(reading) FROM readings")} == {None}
+    assert {ttl for (ttl,) in connected.execute("SELECT ttl(raw) FROM rejected_records")} == {None}
+    connected.close()
+    shop.check()
+
+
 @pytest.mark.parametrize("copied_before", [False, True])
 def test_all_nodes_and_all_journals_come_along(shop: Shop, *, copied_before: bool) -> None:
     """Two servers write into one file, one of them perhaps since the last copy; and it has lost a journal."""
