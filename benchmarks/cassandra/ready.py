@@ -23,6 +23,7 @@ from simulator.blast import prepare
 from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import Batches, Encoded, encode, readings_key, starts_of
 from storage.cassandra.flight import Flight
+from storage.cassandra.replicas import Replicas
 from storage.cassandra.rows import RowWriter
 from storage.cassandra.schema import HOUR_MS
 from storage.cassandra.tables import create_tables
@@ -68,7 +69,7 @@ class ReadyWriter:
         create_tables(self.connected, None)
         self._flight = Flight(self.connected)
         self._rows = RowWriter(self.connected, self._flight, None)
-        self._batches = Batches(settings.keyspace, self.connected.replica_sets())
+        self._batches = Batches(settings.keyspace, Replicas(self.connected).sets)
 
     def write(self, rows: int) -> None:
         """Deliver so many rows as the sink would."""

@@ -12,7 +12,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from cassandra import OperationTimedOut, WriteTimeout
@@ -20,6 +20,7 @@ from cassandra import OperationTimedOut, WriteTimeout
 from storage.base import Claim, Cursor
 from storage.cassandra.connect import Connected, serial_consistency
 from storage.cassandra.meaning import shown, translated
+from storage.cassandra.replicas import replication_of
 from storage.errors import (
     CursorMovedError,
     DatabaseRestartedError,
@@ -38,8 +39,6 @@ _MOVE: Final = """UPDATE nodes SET block = ?, record = ?, next_record = ?, durab
 _PERIOD: Final = (
     "SELECT name, value FROM system_views.settings WHERE name IN ('commitlog_sync', 'commitlog_sync_period')"
 )
-
-_REPLICATION: Final = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = %s"
 
 _USUAL_PERIOD_S: Final = 10.0
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -277,8 +276,7 @@ def as_seconds(period: str) -> float:
 
 def confirmed_copies(connected: Connected) -> int:
     """On how many nodes of our datacenter a row is when it was confirmed, at the least."""
-    (row,) = connected.execute(_REPLICATION, connected.settings.keyspace)
-    return copies_of(cast(dict[str, str], row[0]), connected.datacenter, connected.settings.consistency)
+    return copies_of(replication_of(connected), connected.datacenter, connected.settings.consistency)
 
 
 def copies_of(replication: Mapping[str, str], datacenter: str, level: str) -> int:

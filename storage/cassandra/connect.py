@@ -11,8 +11,7 @@ import os
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID
@@ -50,7 +49,6 @@ _LOOK_S: Final = 0.2
 _RECONNECT_S: Final = 1.0
 _HEARTBEAT_S: Final = 10.0
 _ASKED_AT_ONCE: Final = 64
-_REMEMBERED: Final = 50_000
 
 _LATE: Final = (OperationTimedOut, Timeout)
 
@@ -175,17 +173,6 @@ class Connected:
                 rows[place] = of_late
         with translated(self.settings):
             return [_or_raise(result) for result in rows]
-
-    def replica_sets(self) -> Callable[[bytes], tuple[str, ...]] | None:
-        """The nodes that hold a partition, by its key; None where all hold everything."""
-        nodes = self._cluster.metadata.all_hosts()
-        if len(nodes) <= self.settings.replication_factor:
-            return None
-        return lru_cache(_REMEMBERED)(self._replicas)
-
-    def _replicas(self, key: bytes) -> tuple[str, ...]:
-        hosts = self._cluster.metadata.get_replicas(self.settings.keyspace, key)
-        return tuple(sorted(str(host.endpoint) for host in hosts))
 
     def generations(self) -> dict[UUID, int]:
         """When each node that can be reached was started, by its id; a new start is a greater number."""

@@ -356,14 +356,17 @@ class _Shared:
 class Batches:
     """Puts partitions together: fat ones alone, small ones with others of the same replica set."""
 
-    def __init__(self, keyspace: str, replicas: Callable[[bytes], tuple[str, ...]] | None) -> None:
-        """`replicas` are the nodes that hold a partition, by its key; None where all nodes hold all."""
+    def __init__(
+        self, keyspace: str, replica_sets: Callable[[], Callable[[bytes], tuple[str, ...]] | None]
+    ) -> None:
+        """`replica_sets` gives what finds the nodes of a partition by its key; see `Replicas.sets`."""
         self._keyspace = keyspace
-        self._replicas = replicas
+        self._replica_sets = replica_sets
 
     def of(self, tables: Iterable[Encoded]) -> Iterator[Batch]:
         """The batches, each of one table; rows of one partition stand together in each."""
         open_batches: dict[tuple[str, ...], _Shared] = {}
+        nodes_of = self._replica_sets()
         for encoded in tables:
             ends = np.append(encoded.starts[1:], len(encoded.places))
             used = (ends - encoded.starts) // ROWS_ALONE * ROWS_ALONE
@@ -371,7 +374,7 @@ class Batches:
             used[left >= FEW_ROWS] += left[left >= FEW_ROWS]
             yield from self._alone(encoded, encoded.starts[used > 0], used[used > 0])
             rests = encoded.starts + used
-            for replicas, members in self._by_replicas(encoded, np.flatnonzero(rests < ends)):
+            for replicas, members in _by_replicas(encoded, np.flatnonzero(rests < ends), nodes_of):
                 yield from self._share(encoded, rests[members], ends[members], replicas, open_batches)
         yield from map(self._full, open_batches.values())
 
@@ -383,17 +386,6 @@ class Batches:
                 end = min(start + ROWS_ALONE, first + rows)
                 piece, places = _piece(encoded, start, end), encoded.places[start:end]
                 yield self._batch(encoded.table, [piece], places, key)
-
-    def _by_replicas(
-        self, encoded: Encoded, small: NDArray[np.intp]
-    ) -> Iterable[tuple[tuple[str, ...], NDArray[np.intp]]]:
-        """These partitions by the nodes that hold them."""
-        if self._replicas is None:
-            return [((), small)]
-        found: dict[tuple[str, ...], list[int]] = {}
-        for place, start in zip(small.tolist(), encoded.starts[small].tolist(), strict=True):
-            found.setdefault(self._replicas(encoded.key(start)), []).append(place)
-        return [(replicas, np.array(places, np.intp)) for replicas, places in found.items()]
 
     def _share(
         self,
@@ -429,3 +421,15 @@ class Batches:
 def _piece(encoded: Encoded, start: int, end: int) -> memoryview:
     """The bytes of these rows."""
     return encoded.statements[start:end].data
+
+
+def _by_replicas(
+    encoded: Encoded, small: NDArray[np.intp], nodes_of: Callable[[bytes], tuple[str, ...]] | None
+) -> Iterable[tuple[tuple[str, ...], NDArray[np.intp]]]:
+    """These partitions by the nodes that hold them."""
+    if nodes_of is None:
+        return [((), small)]
+    found: dict[tuple[str, ...], list[int]] = {}
+    for place, start in zip(small.tolist(), encoded.starts[small].tolist(), strict=True):
+        found.setdefault(nodes_of(encoded.key(start)), []).append(place)
+    return [(replicas, np.array(places, np.intp)) for replicas, places in found.items()]

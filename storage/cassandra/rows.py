@@ -12,6 +12,7 @@ from storage.cassandra.encoding import Batch, Batches, Encoder, starts_of
 from storage.cassandra.expiry import countable_s
 from storage.cassandra.flight import Flight
 from storage.cassandra.refusals import Refusals
+from storage.cassandra.replicas import Replicas
 from storage.cassandra.schema import HOUR_MS, expiring
 from storage.cassandra.tables import check_tables
 from storage.rows import Rows
@@ -42,7 +43,7 @@ class RowWriter:
         self._flight = flight
         self._life_s = life_s
         self._encoder = open_encoder(connected, life_s)
-        self._batches = Batches(connected.settings.keyspace, connected.replica_sets())
+        self._batches = Batches(connected.settings.keyspace, Replicas(connected).sets)
         self._known_buckets: dict[str, int] = {}
 
     def forget(self) -> None:

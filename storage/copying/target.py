@@ -32,6 +32,7 @@ from storage.cassandra.flight import Flight
 from storage.cassandra.meaning import meaning
 from storage.cassandra.purge import RAISE, CassandraPurge, read_purged
 from storage.cassandra.rejects import INSERT as INSERT_REJECT
+from storage.cassandra.replicas import Replicas
 from storage.cassandra.rows import open_encoder
 from storage.cassandra.schema import EXPIRES_LATER_S, day_of, expiring
 from storage.cassandra.tables import check_tables
@@ -63,7 +64,7 @@ class Target:
         settings = connected.settings
         self._flight = Flight(connected)
         self._encoder = open_encoder(connected, self._keep_s)
-        self._batches = Batches(settings.keyspace, connected.replica_sets())
+        self._batches = Batches(settings.keyspace, Replicas(connected).sets)
         self._purge = CassandraPurge(connected, self._flight, 0)
         self._newest = 0
         self._number = 0

@@ -91,7 +91,7 @@ def test_readings_are_the_drivers_own_bytes(
     for cql, ttl in ((INSERT, None), (f"{INSERT} AND TTL ?", np.arange(len(rows.seqs), dtype=np.int32) + 1)):
         insert = connected.prepared(cql)
         seen: list[int] = []
-        for batch in Batches("ks", None).of(_encoder(connected, cql).readings(rows, ttl)):
+        for batch in Batches("ks", lambda: None).of(_encoder(connected, cql).readings(rows, ttl)):
             places = batch.places.tolist()
             values = [
                 (*_values(rows, place), *([] if ttl is None else [int(ttl[place])])) for place in places
@@ -111,7 +111,7 @@ def test_newest_readings_and_buckets_are_the_drivers_own_bytes(
 ) -> None:
     """The newest row of each device goes to its shard, with its record's number as write timestamp."""
     rows = _rows(*table)
-    encoder, plan = _encoder(connected), Batches("ks", None)
+    encoder, plan = _encoder(connected), Batches("ks", lambda: None)
     newest: list[int] = []
     for batch in plan.of(encoder.latest(rows, 3)):
         values: list[tuple[object, ...]] = []
@@ -150,7 +150,7 @@ def test_fat_partitions_go_alone_and_small_ones_share(connected: Connected) -> N
         np.ones((5, number)),
     )
     sizes: dict[int, list[int]] = {}
-    for batch in Batches("ks", None).of(_encoder(connected).readings(rows, None)):
+    for batch in Batches("ks", lambda: None).of(_encoder(connected).readings(rows, None)):
         devices = rows.codes[batch.places].tolist()
         runs = [device for place, device in enumerate(devices) if not place or devices[place - 1] != device]
         assert len(runs) == len(set(runs)), "rows of one partition stand together"
@@ -171,7 +171,7 @@ def test_only_partitions_of_the_same_replicas_share(connected: Connected) -> Non
         np.arange(40),
         np.ones((5, 40)),
     )
-    plan = Batches("ks", lambda key: ("even",) if key[6] % 2 == 0 else ("odd",))
+    plan = Batches("ks", lambda: lambda key: ("even",) if key[6] % 2 == 0 else ("odd",))
     batches = list(plan.of(_encoder(connected).readings(rows, None)))
     assert len(batches) == 2
     for batch in batches:
@@ -187,13 +187,13 @@ def test_a_batch_that_is_cut_is_the_same_rows(connected: Connected, parts: int) 
     devices = ["E1", "E22", "E333", "E34", "E5"]
     rows = Rows(devices, codes, np.full(number, NOON * 1_000), np.arange(number), np.ones((5, number)))
     encoder = _encoder(connected)
-    (batch,) = Batches("ks", None).of(encoder.readings(rows, None))
+    (batch,) = Batches("ks", lambda: None).of(encoder.readings(rows, None))
     cut = list(batch.cut(parts))
     assert len(cut) == min(parts, number)
     assert max(len(part.places) for part in cut) <= number // len(cut) + 1
     assert np.concatenate([part.places for part in cut]).tolist() == batch.places.tolist()
     for part in cut:
-        (alone,) = Batches("ks", None).of(encoder.readings(rows.take(part.places), None))
+        (alone,) = Batches("ks", lambda: None).of(encoder.readings(rows.take(part.places), None))
         assert _frame(Handler, part._statements_and_parameters) == _frame(
             Handler, alone._statements_and_parameters
         )
