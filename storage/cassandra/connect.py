@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID
 
-from cassandra import DriverException, OperationTimedOut, Timeout
+from cassandra import OperationTimedOut, Timeout
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import (
     EXEC_PROFILE_DEFAULT,
     Cluster,
     ExecutionProfile,
-    NoHostAvailable,
     Session,
 )
 from cassandra.connection import ConnectionException
@@ -36,7 +35,7 @@ from cassandra.policies import (
 from cassandra.query import ConsistencyLevel, PreparedStatement, SimpleStatement, tuple_factory
 
 from storage.cassandra.encoding import Handler
-from storage.cassandra.meaning import PASSWORD, shown, translated
+from storage.cassandra.meaning import DRIVERS, PASSWORD, shown, translated
 from storage.errors import SchemaError, StoreUnavailableError
 from storage.settings import CassandraSettings
 
@@ -59,7 +58,7 @@ def _all_pages(future: Any) -> list[tuple[Any, ...]] | Exception:
     """What was found, or why nothing was."""
     try:
         return list(future.result())  # asks for one page after another
-    except (DriverException, NoHostAvailable, ConnectionException, OSError) as error:
+    except DRIVERS as error:
         return error
 
 
@@ -135,7 +134,7 @@ class Connected:
     def _agreed(self, seconds: float) -> bool:
         try:
             return bool(self._cluster.control_connection.wait_for_schema_agreement(wait_time=seconds))
-        except (DriverException, ConnectionException, OSError):
+        except DRIVERS:
             return False  # it is about to ask another node
 
     def bound(self, cql: str, *values: object) -> Any:
@@ -183,7 +182,7 @@ class Connected:
         for answer in asked:
             try:
                 host, generation = answer.result().one()
-            except (DriverException, NoHostAvailable, ConnectionException):
+            except DRIVERS:
                 continue  # it is asked again when it is back
             found[host] = generation
         return found

@@ -23,13 +23,13 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from cassandra import DriverException, InvalidRequest, OperationTimedOut, RequestExecutionException
+from cassandra import InvalidRequest, OperationTimedOut, RequestExecutionException, protocol
 from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
 
 from storage.base import Requests
 from storage.cassandra.connect import Connected
-from storage.cassandra.meaning import meaning
+from storage.cassandra.meaning import DRIVERS, meaning
 from storage.cassandra.window import Window
 from storage.errors import StorageError, StoreUnavailableError
 
@@ -40,6 +40,7 @@ PATIENCE_S: Final = 15.0
 _REST_S: Final = 0.1
 _AGAIN: Final = (
     RequestExecutionException,
+    protocol.RequestExecutionException,
     OperationTimedOut,
     ConnectionException,
     NoHostAvailable,
@@ -110,7 +111,7 @@ class Flight:
 
         try:
             future = self._session.execute_async(statement)
-        except (DriverException, NoHostAvailable) as error:
+        except DRIVERS as error:
             land(error)
             return
         future.add_callbacks(lambda _: land(None), partial(land))
@@ -138,6 +139,7 @@ class _Delivery:
         self._under_way = 0
         self._refused: list[Refused] = []
         self._last_good = time.monotonic()
+        self._last_error: BaseException | None = None
         self._rest_until = 0.0
 
     def run(self) -> list[Refused]:
@@ -160,17 +162,16 @@ class _Delivery:
 
     def _take(self) -> None:
         now = time.monotonic()
-        error: BaseException | None = None
         while self._landed:
             landed = self._landed.popleft()
             self._under_way -= 1
             verdict = self._flight.judge(landed, now)
             if verdict is False:
                 self._again.append(landed.statement)
-                self._rest_until, error = now + _REST_S, landed.error
+                self._rest_until, self._last_error = now + _REST_S, landed.error
                 continue
-            self._last_good = now
+            self._last_good, self._last_error = now, None
             if isinstance(verdict, Refused):
                 self._refused.append(verdict)
         if now - self._last_good > self._flight.patience_s:
-            raise self._flight.give_up(error)
+            raise self._flight.give_up(self._last_error)

@@ -1,4 +1,8 @@
-"""What the driver's errors mean to a store, in one line that names the cluster."""
+"""What the driver's errors mean to a store, in one line that names the cluster.
+
+Some answers of a node (overloaded, bootstrapping, a syntax error, ...) the driver hands on as it read them
+from the wire: they are exceptions, but none of the driver's own family.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +15,7 @@ from cassandra import (
     RequestExecutionException,
     RequestValidationException,
     Unauthorized,
+    protocol,
 )
 from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
@@ -18,15 +23,22 @@ from cassandra.connection import ConnectionException
 from storage.errors import SchemaError, StorageError, StoreSlowError, StoreUnavailableError
 from storage.settings import CassandraSettings
 
+_CHECKED: Final = "; `headrace db init` checks the tables"
+
 PASSWORD: Final = "HEADRACE_CASSANDRA_PASSWORD"  # noqa: S105  # the name of a variable
+
+DRIVERS: Final = (DriverException, protocol.ErrorMessage, NoHostAvailable, ConnectionException, OSError)
+"""All that the driver raises when a cluster can't be asked or refuses."""
 
 _MEANINGS: Final[tuple[tuple[type[Exception], type[StorageError], str], ...]] = (
     (OperationTimedOut, StoreSlowError, ""),
-    (RequestValidationException, SchemaError, "; `headrace db init` checks the tables"),
+    (RequestValidationException, SchemaError, _CHECKED),
+    (protocol.RequestValidationException, SchemaError, _CHECKED),
     (RequestExecutionException, StoreUnavailableError, ""),
     (ConnectionException, StoreUnavailableError, ""),
     (OSError, StoreUnavailableError, ""),
     (DriverException, StoreUnavailableError, ""),
+    (protocol.ErrorMessage, StoreUnavailableError, ""),
 )
 """The first that fits counts."""
 
@@ -41,7 +53,7 @@ def translated(settings: CassandraSettings) -> Iterator[None]:
     """Turn the driver's errors into those of a store."""
     try:
         yield
-    except (DriverException, NoHostAvailable, ConnectionException, OSError) as error:
+    except DRIVERS as error:
         raise meaning(settings, error) from error
 
 
@@ -73,4 +85,4 @@ def _words(error: BaseException) -> str:
     """The error in one line, without what the driver wraps around it."""
     text = " ".join((str(error) or type(error).__name__).split())
     _, found, message = text.partition('message="')
-    return (message.rstrip('"') if found else text)[:300]
+    return (message.removesuffix(">").removesuffix('"') if found else text)[:300]

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from cassandra.cluster import Session
 from cassandra.connection import ConnectionShutdown
+from cassandra.query import SimpleStatement
 
 from storage.base import Position
 from storage.cassandra import connect
@@ -187,6 +188,14 @@ def test_an_authority_that_cannot_be_read_is_named(settings: CassandraSettings) 
 def test_an_error_nobody_knows_is_still_one_line(settings: CassandraSettings) -> None:
     """Whatever the driver raises."""
     assert "\n" not in str(meaning(settings, ValueError("one\ntwo")))
+
+
+def test_what_a_node_refuses_as_it_stands_is_one_of_ours_too(connected: Connected) -> None:
+    """The driver has errors outside of its own family, which nobody would catch."""
+    with pytest.raises(SchemaError, match=r"line 1:\d .*; `headrace db init`"):
+        connected.execute("SELEC key FROM headrace")
+    with pytest.raises(SchemaError, match=r"line 1:\d .*; `headrace db init`"):
+        connected.ask([SimpleStatement("SELEC key FROM headrace")])
 
 
 async def test_rows_of_another_program_are_not_mistaken_for_ours(
