@@ -30,7 +30,7 @@ from headrace.starting import StartOptions
 from headrace.workers.plan import MAX_WORKERS
 from headrace.workers.serve import run_workers
 from simulator.command import simulate
-from storage.factory import described, open_quarantine, open_writer
+from storage.factory import described, open_quarantine
 from storage.sqlite.backup import backup
 
 _PRIVATE: Final = 0o077
@@ -213,7 +213,7 @@ def db() -> None:
 def db_init(config_path: Path | None) -> None:
     """Make the tables where there are none; doing it twice changes nothing."""
     config = load_config(config_path)
-    open_writer(config.storage).close()
+    databases.make(config.storage)
     click.echo(f"{described(config.storage)}: ready")
 
 

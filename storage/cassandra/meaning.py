@@ -25,6 +25,8 @@ from storage.settings import CassandraSettings
 
 _CHECKED: Final = "; `headrace db init` checks the tables"
 
+_GRANT: Final = "let an administrator grant it, or, for CREATE, run `headrace db init` once"
+
 PASSWORD: Final = "HEADRACE_CASSANDRA_PASSWORD"  # noqa: S105  # the name of a variable
 
 DRIVERS: Final = (DriverException, protocol.ErrorMessage, NoHostAvailable, ConnectionException, OSError)
@@ -64,8 +66,10 @@ def meaning(settings: CassandraSettings, error: BaseException) -> StorageError:
         return error
     if isinstance(error, NoHostAvailable):
         return _no_host(settings, error)
-    if isinstance(error, AuthenticationFailed | Unauthorized):
+    if isinstance(error, AuthenticationFailed):
         return SchemaError(f"{name}: {_words(error)}; see [storage.cassandra] username and {PASSWORD}")
+    if isinstance(error, Unauthorized):
+        return SchemaError(f"{name}: {_words(error)}; {_GRANT}")
     for kind, meant, advice in _MEANINGS:
         if isinstance(error, kind):
             return meant(f"{name}: {_words(error)}{advice}")

@@ -1,7 +1,8 @@
 """Tables beside those of the telemetry, in the same keyspace: each part has a version of its own.
 
 The keyspace has to be ours already (`headrace db init`, or a server's first start); a part's tables are
-made at its first use. Tables that were whole once are never made anew.
+made by `headrace db init` as well, or at the part's first use. Tables that were whole once are never made
+anew.
 """
 
 from typing import NamedTuple

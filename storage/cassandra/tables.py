@@ -39,9 +39,10 @@ def create_tables(connected: Connected, keep_days: float | None) -> None:
         with translated(settings):
             connected.session.set_keyspace(settings.keyspace)
         return
-    connected.define(
-        schema.keyspace_cql(settings.keyspace, connected.datacenter, settings.replication_factor)
-    )
+    if not _has_keyspace(connected):
+        connected.define(
+            schema.keyspace_cql(settings.keyspace, connected.datacenter, settings.replication_factor)
+        )
     with translated(settings):
         connected.session.set_keyspace(settings.keyspace)
     for cql in (schema.MARK, *schema.TYPES, *(schema.table_cql(name, keep_days) for name in schema.TABLES)):
@@ -50,6 +51,12 @@ def create_tables(connected: Connected, keep_days: float | None) -> None:
         "INSERT INTO headrace (key, value) VALUES ('bucket_hours', %s)", str(settings.bucket_hours)
     )
     connected.execute("INSERT INTO headrace (key, value) VALUES ('version', %s)", str(schema.VERSION))
+
+
+def _has_keyspace(connected: Connected) -> bool:
+    """Whether it is there: who may make tables in it may not be allowed to make it, were it there or not."""
+    found = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = %s"
+    return bool(connected.execute(found, connected.settings.keyspace))
 
 
 def check_tables(connected: Connected) -> None:

@@ -1,15 +1,25 @@
 """The commands that work on the tables: reconcile, quarantine, db; beside a running server too."""
 
 import socket
+from contextlib import closing
 from pathlib import Path
 
 import apsw
 import pytest
 
+from orders.accounts.cassandra import ACCOUNTS
+from orders.book.cassandra import PART as BOOK
+from orders.logs.cassandra import PART as LOG
+from storage.cassandra.connect import Connected
+from storage.cassandra.schema import TABLES
+from storage.cassandra.tables import tables_of
+from storage.settings import CassandraSettings
+from tests.faults.cassandra_oracle import on_cassandra
 from tests.faults.harness import Server
 from tests.faults.oracle import check_books, reading
 from tests.faults.sender import deliver, record
 from tests.headrace.conftest import Call
+from tests.support.cassandra import Cassandra
 
 HOT = b"E1,250,8000,2.5,3.7,380#"
 """Good but for its temperature, where that is limited to 200."""
@@ -123,6 +133,23 @@ def test_db_init_makes_the_tables_once(server: Server, call: Call) -> None:
     assert server.stop() == 0
     with reading(server.tables) as tables:
         assert tables.execute("SELECT count(*) FROM readings").get == 1
+
+
+@pytest.mark.cassandra
+def test_db_init_makes_all_tables_of_a_cluster(server: Server, call: Call, cassandra: Cassandra) -> None:
+    """Those of accounts, orders and log, too: a server may not be allowed to. Twice changes nothing."""
+    cluster = CassandraSettings(
+        contact_points=tuple(cassandra.contact_points), port=cassandra.port, keyspace=cassandra.keyspace()
+    )
+    server.configure(on_cassandra(cluster))
+    for _ in range(2):
+        done = call("db", "init")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.endswith(f"{cluster.keyspace}: ready\n")
+    with closing(Connected(cluster)) as connected:
+        found = tables_of(connected).keys()
+    parts = [part.tables for part in (ACCOUNTS, BOOK, LOG)]
+    assert found == {"headrace"}.union(TABLES, *parts)
 
 
 def test_db_backup_copies_the_tables_while_they_are_written(

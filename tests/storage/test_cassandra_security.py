@@ -3,16 +3,25 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from devcluster import Cluster, missing
+from headrace import databases
+from orders.accounts.cassandra import CassandraAccountStore
+from orders.book.cassandra import CassandraOrderBook
+from orders.logs.cassandra import CassandraLogStore
+from orders.settings import KeepDays
+from storage.cassandra.connect import Connected
 from storage.cassandra.reader import CassandraReadingStore
+from storage.cassandra.schema import keyspace_cql
 from storage.cassandra.writer import CassandraTableWriter
 from storage.errors import SchemaError, StoreUnavailableError
-from storage.settings import CassandraSettings
+from storage.settings import CassandraSettings, StorageSettings
+from tests.orders.logs.building import row
 from tests.storage.building import JOURNAL, NOON, Machinery, record
 from tests.support.needing import need
 
@@ -49,6 +58,7 @@ def settings(folder: Path) -> Iterator[CassandraSettings]:
     """A node that talks TLS only, and to its own users only."""
     told = {
         "authenticator": "PasswordAuthenticator",
+        "authorizer": "CassandraAuthorizer",
         "client_encryption_options": {
             "enabled": True,
             "optional": False,
@@ -107,3 +117,35 @@ def test_a_client_without_tls_is_not_let_in(
     monkeypatch.setenv(PASSWORD, "cassandra")
     with pytest.raises(StoreUnavailableError, match="no node can be reached"):
         CassandraTableWriter(msgspec.structs.replace(settings, tls_ca=None))
+
+
+async def test_after_db_init_nothing_has_to_be_made_any_more(
+    settings: CassandraSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may only read and change rows serves them all: telemetry, accounts, orders and log."""
+    monkeypatch.setenv(PASSWORD, "cassandra")
+    made = msgspec.structs.replace(settings, keyspace="made_before")
+    with closing(Connected(made)) as administrator:
+        administrator.define(keyspace_cql(made.keyspace, administrator.datacenter, 1))
+        databases.make(StorageSettings(backend="cassandra", cassandra=made))
+        administrator.execute("CREATE ROLE plant WITH PASSWORD = 'of-the-plant' AND LOGIN = true")
+        for right in ("SELECT", "MODIFY"):
+            administrator.execute(f"GRANT {right} ON KEYSPACE made_before TO plant")
+    monkeypatch.setenv(PASSWORD, "of-the-plant")
+    plant = msgspec.structs.replace(made, username="plant")
+    databases.make(StorageSettings(backend="cassandra", cassandra=plant))
+    with closing(CassandraTableWriter(plant)) as writer:
+        writer.claim(3, JOURNAL, adopt=False)
+        writer.write(None, [Machinery().block([(1, record("E0001"))])], JOURNAL)
+    accounts, book = CassandraAccountStore(plant), CassandraOrderBook(plant, deadline_s=30.0)
+    log = CassandraLogStore(plant, KeepDays(), deadline_s=30.0)
+    assert (await accounts.users(), await book.undecided()) == ([], [])
+    await log.append([row(NOON, reason="none")])
+    for store in (accounts, book, log):
+        await store.close()
+    elsewhere = msgspec.structs.replace(plant, keyspace="elsewhere")
+    with pytest.raises(
+        SchemaError, match=r"plant has no CREATE permission on <all keyspaces>.*db init"
+    ) as error:
+        CassandraTableWriter(elsewhere)
+    assert PASSWORD not in str(error.value)
