@@ -64,12 +64,35 @@ def test_the_table_says_what_was_counted_also_when_it_is_interrupted(tmp_path: P
 def test_what_is_lost_is_counted_by_number_or_by_the_books() -> None:
     """Whichever knows more."""
     figures = Figures()
-    figures.judge("M", sent=10, acknowledged=8, missing=2, excess=1)
+    figures.judge("tables", "M", sent=10, acknowledged=8, missing=2, excess=1)
     assert figures.row("x", "passed", 1.0).lost == 2
     figures.deliver(100, 100)
     figures.accounted["tables"] = 105
     row = figures.row("x", "passed", 1.0)
     assert (row.sent, row.acknowledged, row.lost, row.twice) == (110, 108, 3, 1)
+
+
+def test_machines_of_one_name_are_counted_in_each_plant() -> None:
+    """By the tables that they feed; of the same ones the last time counts."""
+    figures = Figures()
+    for stored in (7, 9):
+        for tables in ("one", "two"):
+            figures.rows[tables, "M"] = stored
+            figures.judge(tables, "M", sent=10, acknowledged=9, missing=9 - stored, excess=1)
+    row = figures.row("x", "passed", 1.0)
+    assert (row.sent, row.acknowledged, row.stored, row.lost, row.twice) == (20, 18, 18, 0, 2)
+    assert row.verdict == "passed"
+
+
+def test_rows_that_nobody_sent_fail_a_fault_that_passed() -> None:
+    """One is enough; what has failed anyway keeps its own words."""
+    figures = Figures()
+    figures.deliver(10, 10)
+    figures.rows["tables", "M"] = 10
+    assert figures.row("x", "passed", 1.0).verdict == "passed"
+    figures.rows["tables", "N"] = 1
+    assert figures.row("x", "passed", 1.0).verdict == "failed: 11 rows of 10 records sent"
+    assert figures.row("x", "failed: lost", 1.0).verdict == "failed: lost"
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def check_senders(tables: CassandraSettings, senders: Iterable[Sender]) -> None:
     """Nothing acknowledged is missing, and no row is there more often than it was sent."""
     found = stored(tables)
     for sender in senders:
-        compare(sender, found.get(sender.device, Counter()))
+        compare(tables.keyspace, sender, found.get(sender.device, Counter()))
 
 
 def place_of_cursor(tables: CassandraSettings) -> tuple[int, int, int]:

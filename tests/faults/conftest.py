@@ -107,14 +107,17 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(autouse=True)
 def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
-    """What the test counts; its row in the table, where one is made."""
+    """What the test counts; its row in the table, where one is made, and what it finds in the end."""
     found = begin()
     yield found
     table = request.config.stash.get(_TABLE, None)
     stash = request.node.stash
+    verdict = stash.get(_VERDICT, "interrupted")
     if table is not None:
         fault = request.node.name.removeprefix("test_").replace("_", " ")
-        table.add(found.row(fault, stash.get(_VERDICT, "interrupted"), stash.get(_SECONDS, 0.0)))
+        table.add(found.row(fault, verdict, stash.get(_SECONDS, 0.0)))
+    if verdict == "passed" and found.findings:
+        pytest.fail("; ".join(found.findings))
 
 
 def _verdict(report: pytest.TestReport) -> str:

@@ -10,6 +10,10 @@ run one after the other. So the table of a long run is made of the very numbers 
 - twice: rows of a number beyond the times it was sent.
 - ready, drained: the longest that a server took from its start until it took data, and from when it was asked
   for that until the tables had everything.
+
+A machine is known by the tables that it feeds and its name: two plants may each have a machine of one name.
+Rows that nobody has sent are a finding, whatever else the test has looked at: a row of the table that has
+more of them than were sent was counted wrongly, or stored wrongly.
 """
 
 from collections.abc import Sequence
@@ -57,16 +61,18 @@ class Figures:
         self.accounted: dict[str, int] = {}
         """Records that the books know of, by the tables."""
 
-        self._senders: dict[str, tuple[int, int, int, int]] = {}
+        self._senders: dict[tuple[str, str], tuple[int, int, int, int]] = {}
 
     def deliver(self, sent: int, acknowledged: int) -> None:
         """Some records were sent at once."""
         self.sent += sent
         self.acknowledged += acknowledged
 
-    def judge(self, device: str, *, sent: int, acknowledged: int, missing: int, excess: int) -> None:
-        """What a machine sent was held against its rows; only the last time counts."""
-        self._senders[device] = (sent, acknowledged, missing, excess)
+    def judge(
+        self, tables: str, device: str, *, sent: int, acknowledged: int, missing: int, excess: int
+    ) -> None:
+        """What a machine sent was held against its rows in these tables; only the last time counts."""
+        self._senders[tables, device] = (sent, acknowledged, missing, excess)
 
     def started(self, seconds: float) -> None:
         """A server takes data again."""
@@ -76,12 +82,19 @@ class Figures:
         """The tables have everything."""
         self.drained_s = max(seconds, self.drained_s or 0.0)
 
+    @property
+    def findings(self) -> list[str]:
+        """What the figures say against a test that has passed."""
+        sent, stored = self._judged()[0] + self.sent, sum(self.rows.values())
+        return [f"{stored} rows of {sent} records sent"] if stored > sent else []
+
     def row(self, fault: str, verdict: str, seconds: float) -> Row:
-        """The sum of it."""
-        judged = [(0, 0, 0, 0), *self._senders.values()]
-        sent, acknowledged, missing, excess = map(sum, zip(*judged, strict=True))
+        """The sum of it; a test that `passed` has failed if there are findings."""
+        sent, acknowledged, missing, excess = self._judged()
         acknowledged += self.acknowledged
         uncounted = acknowledged - sum(self.accounted.values()) if self.accounted else 0
+        if verdict == "passed" and self.findings:
+            verdict = f"failed: {'; '.join(self.findings)}"
         return Row(
             fault,
             verdict,
@@ -95,6 +108,11 @@ class Figures:
             seconds,
             "; ".join(self.notes),
         )
+
+    def _judged(self) -> tuple[int, int, int, int]:
+        """Sent, acknowledged, missing, in excess, of all machines whose rows were compared."""
+        sent, acknowledged, missing, excess = map(sum, zip((0,) * 4, *self._senders.values(), strict=True))
+        return sent, acknowledged, missing, excess
 
 
 class _Current:

@@ -101,6 +101,7 @@ def _count(server: Server, figures: Figures, sent: blast.BlastResult, before: in
     rows = _rows(server) - before
     figures.rows[str(server.tables), "all"] = rows
     figures.judge(
+        str(server.tables),
         "all",
         sent=sent.sent,
         acknowledged=sent.acknowledged,

@@ -61,14 +61,15 @@ def stored_numbers(path: Path, device: str) -> Counter[int]:
 
 def check_sender(path: Path, sender: Sender) -> None:
     """Nothing acknowledged is missing, and no row is there that was not sent, or more often than sent."""
-    compare(sender, stored_numbers(path, sender.device))
+    compare(str(path), sender, stored_numbers(path, sender.device))
 
 
-def compare(sender: Sender, rows: Counter[int]) -> None:
-    """The same, for rows that were read already."""
+def compare(tables: str, sender: Sender, rows: Counter[int]) -> None:
+    """The same, for rows that were read already; `tables` says from where."""
     missing = sender.acknowledged - rows.keys()
     excess = rows - sender.sent
     figures.current().judge(
+        tables,
         sender.device,
         sent=sender.sent.total(),
         acknowledged=len(sender.acknowledged),

@@ -134,7 +134,9 @@ def _page(connection: HTTPConnection, path: str) -> str:
 
 
 @pytest.mark.tls
-def test_slow_clients_are_closed_at_their_deadlines(make_server: MakeServer, *, long_form: bool) -> None:
+def test_slow_clients_are_closed_at_their_deadlines(
+    make_server: MakeServer, figures: Figures, *, long_form: bool
+) -> None:
     """Silent, a byte now and then, a record that is never finished, silent after one: each by its reason."""
     count, patience_s = (
         (250, 10.0) if long_form else (20, 2.0)
@@ -151,6 +153,7 @@ def test_slow_clients_are_closed_at_their_deadlines(make_server: MakeServer, *, 
         silent, slow, unfinished, tired = (all_of_them[kind::4] for kind in range(4))
         for sock in unfinished + tired:
             sock.sendall(whole)
+        figures.deliver(2 * count, 0)  # they don't listen
         with Dribble(slow + unfinished):
             wait_closed(all_of_them, "slow clients")
         assert silent
@@ -178,13 +181,16 @@ def test_stalled_handshakes_are_closed_at_their_deadline(make_server: MakeServer
     assert _whys(server).total() == 2, "the machine and its fresh records"
 
 
-def test_peers_that_half_close_and_take_nothing_are_gone_in_bounded_time(server: Server) -> None:
+def test_peers_that_half_close_and_take_nothing_are_gone_in_bounded_time(
+    server: Server, figures: Figures
+) -> None:
     """Also those that never read what they asked for; all that they sent is stored."""
     server.start()
     with _steady(server), crowd(server.ack_port, 20) as peers:
         for number, sock in enumerate(peers):
             sock.sendall(record("half", number))
             sock.shutdown(socket.SHUT_WR)
+        figures.deliver(20, 0)  # they don't listen
         wait_until(lambda: server.metric("headrace_connections_open") == 1, "they are gone", 30)
     assert stored_numbers(server.tables, "half").keys() == set(range(20))
 
