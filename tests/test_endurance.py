@@ -95,6 +95,18 @@ def test_rows_that_nobody_sent_fail_a_fault_that_passed() -> None:
     assert figures.row("x", "failed: lost", 1.0).verdict == "failed: lost"
 
 
+@pytest.mark.parametrize("judges_speed", [True, False])
+def test_what_takes_too_long_fails_the_long_form_only(*, judges_speed: bool) -> None:
+    """Both say how long it took, and how long it may."""
+    figures = Figures(judges_speed=judges_speed)
+    figures.within("ready again in", 4.96, 5.0)
+    figures.within("rows again", 16.0, 15.0)
+    assert figures.findings == (["rows again 16 s of 15 allowed"] if judges_speed else [])
+    row = figures.row("x", "passed", 1.0)
+    assert row.note == "ready again in 4.96 s of 5 allowed; rows again 16 s of 15 allowed"
+    assert (row.verdict == "passed") is not judges_speed
+
+
 @pytest.mark.parametrize(
     ("values", "flat"),
     [

@@ -106,9 +106,9 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(autouse=True)
-def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
+def figures(request: pytest.FixtureRequest, *, long_form: bool) -> Iterator[Figures]:
     """What the test counts; its row in the table, where one is made, and what it finds in the end."""
-    found = begin()
+    found = begin(judges_speed=long_form)
     yield found
     table = request.config.stash.get(_TABLE, None)
     stash = request.node.stash

@@ -13,7 +13,8 @@ run one after the other. So the table of a long run is made of the very numbers 
 
 A machine is known by the tables that it feeds and its name: two plants may each have a machine of one name.
 Rows that nobody has sent are a finding, whatever else the test has looked at: a row of the table that has
-more of them than were sent was counted wrongly, or stored wrongly.
+more of them than were sent was counted wrongly, or stored wrongly. So is, in the long form, what took longer
+than it may (`within`): it is judged when the test is over, so that its rows are counted whatever came of it.
 """
 
 from collections.abc import Sequence
@@ -49,7 +50,8 @@ class Row(msgspec.Struct, frozen=True):
 class Figures:
     """What was counted so far in one test."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, judges_speed: bool = False) -> None:
+        """With `judges_speed` it is a finding that something took longer than it may."""
         self.sent = 0
         self.acknowledged = 0
         self.ready_s: float | None = None
@@ -62,6 +64,8 @@ class Figures:
         """Records that the books know of, by the tables."""
 
         self._senders: dict[tuple[str, str], tuple[int, int, int, int]] = {}
+        self._judges_speed = judges_speed
+        self._late: list[str] = []
 
     def deliver(self, sent: int, acknowledged: int) -> None:
         """Some records were sent at once."""
@@ -82,11 +86,18 @@ class Figures:
         """The tables have everything."""
         self.drained_s = max(seconds, self.drained_s or 0.0)
 
+    def within(self, what: str, seconds: float, limit_s: float) -> None:
+        """Note how long something took, and how long it may."""
+        said = f"{what} {seconds:.3g} s of {limit_s:g} allowed"
+        self.notes.append(said)
+        if self._judges_speed and seconds > limit_s:
+            self._late.append(said)
+
     @property
     def findings(self) -> list[str]:
         """What the figures say against a test that has passed."""
         sent, stored = self._judged()[0] + self.sent, sum(self.rows.values())
-        return [f"{stored} rows of {sent} records sent"] if stored > sent else []
+        return [*([f"{stored} rows of {sent} records sent"] if stored > sent else []), *self._late]
 
     def row(self, fault: str, verdict: str, seconds: float) -> Row:
         """The sum of it; a test that `passed` has failed if there are findings."""
@@ -119,9 +130,9 @@ class _Current:
     figures = Figures()
 
 
-def begin() -> Figures:
+def begin(*, judges_speed: bool = False) -> Figures:
     """The figures of a test that begins."""
-    _Current.figures = Figures()
+    _Current.figures = Figures(judges_speed=judges_speed)
     return _Current.figures
 
 

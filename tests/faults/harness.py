@@ -179,14 +179,17 @@ class Server:
         wait_until(lambda: all(_idle(sink) for sink in self.ready().sinks), "the tables have all", seconds)
         figures.current().drained(time.monotonic() - begun)
 
-    def wait_caught_up(self, seconds: float = 900.0) -> float:
-        """Wait until the tables have what was received until now; how many records they were behind."""
+    def wait_caught_up(self, limit_s: float, seconds: float = 900.0) -> float:
+        """Wait until the tables have what was received until now; how many records they were behind.
+
+        It may take `limit_s`.
+        """
         begun, received = time.monotonic(), self.metric(_RECEIVED)
         behind = received - self.metric(_STORED)
         wait_until(lambda: self.metric(_STORED) >= received, "the tables have what waited", seconds)
         took = time.monotonic() - begun
         figures.current().drained(took)
-        figures.current().notes.append(f"{behind:.0f} records behind, made up for in {took:.1f} s")
+        figures.current().within(f"{behind:.0f} records behind, made up for in", took, limit_s)
         return behind
 
     def sink_pid(self) -> int:

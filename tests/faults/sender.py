@@ -16,6 +16,9 @@ from tests.faults.waiting import wait_until
 
 _PACKET: Final = 250
 
+SILENCE_S: Final = 2.0
+"""A machine that is acknowledged nothing for longer than this notices something."""
+
 
 def record(device: str, number: int, order: str = "{device},{t},{n},{c},{p},{v}") -> bytes:
     """One record; `order` is that of the fields."""

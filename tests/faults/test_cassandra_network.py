@@ -14,6 +14,7 @@ from storage.settings import CassandraSettings
 from tests.faults import processes
 from tests.faults.cassandra_oracle import check_all, on_cassandra, stored_numbers
 from tests.faults.conftest import MakeServer
+from tests.faults.figures import Figures
 from tests.faults.harness import MIB, Server
 from tests.faults.proxy import Direction, Fate, Proxy, arrives
 from tests.faults.sender import Sender
@@ -142,7 +143,7 @@ def wait_for_rows(server: Server, trouble: str) -> None:
 
 @pytest.mark.long(minutes=8)
 def test_whatever_the_network_loses_the_rows_are_exact(
-    make_server: MakeServer, tables: CassandraSettings, *, long_form: bool
+    make_server: MakeServer, tables: CassandraSettings, figures: Figures, *, long_form: bool
 ) -> None:
     """Each trouble comes under load, in the long form six times and three more; every record is one row."""
     with Proxy(tables.contact_points[0], tables.port) as proxy:
@@ -157,11 +158,16 @@ def test_whatever_the_network_loses_the_rows_are_exact(
             assert server.ready().ready, "machines notice nothing"
         sender.stop()
         server.wait_drained(120)
-        print("answers:", dict(proxy.answers.met), "requests:", dict(proxy.requests.met))  # noqa: T201
-        print("sent again:", server.metric(_REPEATED))  # noqa: T201
+        figures.notes.append(f"answers {_met(proxy.answers)}; requests {_met(proxy.requests)}")
+        figures.notes.append(f"{server.metric(_REPEATED):.0f} sent again")
         assert server.metric(_REPEATED) > 0
         assert stored_numbers(tables, "M") == sender.sent == Counter(sender.acknowledged)
         check_all(server, tables, [sender])
+
+
+def _met(direction: Direction) -> dict[str, int]:
+    """How many frames met which fate."""
+    return {fate.name.lower(): count for fate, count in direction.met.items()}
 
 
 @pytest.mark.long(minutes=4)

@@ -8,6 +8,7 @@ import pytest
 from devcluster import Cluster
 from tests.faults.cassandra_oracle import check_all, on_cassandra
 from tests.faults.conftest import MakeServer, tables_on
+from tests.faults.figures import Figures
 from tests.faults.harness import Server
 from tests.faults.sender import Sender
 from tests.faults.waiting import wait_until
@@ -15,11 +16,12 @@ from tests.faults.waiting import wait_until
 pytestmark = [pytest.mark.fault, pytest.mark.cassandra, pytest.mark.timeout(400)]
 
 _STORED: Final = 'headrace_records_stored_total{sink="tables"}'
+_WRITING_AGAIN_S: Final = 15.0
 
 
 @pytest.mark.long(minutes=5)
 def test_nodes_are_killed_until_no_majority_is_left(
-    make_server: MakeServer, three_nodes: Cluster, *, long_form: bool
+    make_server: MakeServer, three_nodes: Cluster, figures: Figures, *, long_form: bool
 ) -> None:
     """One of three: no trouble at all. Two: the journal takes it all and says why. Back: all is stored.
 
@@ -39,28 +41,29 @@ def test_nodes_are_killed_until_no_majority_is_left(
 
     second.kill()
     wait_until(lambda: server.ready().sinks[0].state == "waiting", "the sink waits", 60)
-    print("it waits for:", server.ready().sinks[0].reason)  # noqa: T201
+    figures.notes.append(f"it waits for: {server.ready().sinks[0].reason}")
     sender.wait_for_more(10_000)
     assert server.ready().ready, "machines notice nothing"
 
     second.start()
     second.wait_up()
-    _wait_for_rows_again(server, "a majority was up")
+    figures.within("with a majority rows again", _until_rows(server), _WRITING_AGAIN_S)
     if long_form:
         for node in three_nodes.nodes:
             node.kill()
         three_nodes.start()
-        _wait_for_rows_again(server, "all were up together")
+        figures.within("with all that were started together", _until_rows(server), _WRITING_AGAIN_S)
     sender.stop()
     server.wait_drained(120)
     check_all(server, tables, [sender])
     three_nodes.stop()  # three nodes at rest would still cost the tests that come after this
 
 
-def _wait_for_rows_again(server: Server, since: str) -> None:
+def _until_rows(server: Server) -> float:
+    """Wait until rows are written; how long that took, in seconds."""
     up = time.monotonic()
     wait_for_rows(server, 1)
-    print(f"rows again {time.monotonic() - up:.1f} s after {since}")  # noqa: T201
+    return time.monotonic() - up
 
 
 def wait_for_rows(server: Server, count: int) -> None:

@@ -29,6 +29,9 @@ pytestmark = pytest.mark.fault
 SMALL_JOURNAL = {"journal": {"max_bytes": 16 * MIB}}
 """Segments of 1 MiB: under load several a second are sealed, taken over and trimmed."""
 
+READY_S = 5.0
+"""A server that was killed takes data again after this time at the latest."""
+
 _PILE = 400_000
 """Records of each connection that wait to be replayed."""
 
@@ -89,20 +92,20 @@ _moments = random.Random(1)  # noqa: S311  # no secret; repeatable
 def test_a_server_killed_under_load_loses_nothing_acknowledged(
     make_server: MakeServer, figures: Figures, *, long_form: bool
 ) -> None:
-    """Killed at any moment, also while the journal rotates and is trimmed; ready again within 5 s."""
+    """Killed at any moment, also while the journal rotates and is trimmed; ready again soon."""
     server = make_server(SMALL_JOURNAL)
     server.start()
     senders = [Sender(f"M{number}", server.ack_port) for number in range(2)]
     for sender in senders:
         sender.start()
     hit: Counter[str] = Counter()
-    took: list[float] = []
+    took = 0.0
     for kill in range(51 if long_form else 6):
         cut_before = cut_segments(server)
         (at_any_moment, at_a_rotation, at_a_trim)[kill % 3](server)
         server.kill()
         hit.update(found_at(server, cut_before))
-        took.append(server.start())
+        took = max(took, server.start())
         for sender in senders:
             sender.port = server.ack_port
             sender.wait_for_more()
@@ -115,7 +118,7 @@ def test_a_server_killed_under_load_loses_nothing_acknowledged(
     assert len(stored_numbers(server.tables, "fresh")) == 10
     check_all(server.tables, senders)
     assert server.stop() == 0
-    assert max(took) < 5.0, f"ready again only after {took} s"
+    figures.within("ready again in", took, READY_S)
 
 
 def test_what_a_kill_left_of_a_trimmed_segment_is_deleted(server: Server) -> None:
