@@ -68,8 +68,8 @@ endurance: $(TEST)
 	@exec $(BIN)/python -m tests.faults $(ENDURANCE)
 
 fuzz: $(TEST)
-	@$(BIN)/python -m tests.fuzz parser --bytes $(FUZZ_BYTES) --seconds 7200
 	@$(BIN)/python -m tests.fuzz journal --seconds $(FUZZ_SECONDS)
+	@$(BIN)/python -m tests.fuzz parser --bytes $(FUZZ_BYTES) --seconds 7200
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \

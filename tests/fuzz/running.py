@@ -35,13 +35,23 @@ class Run(msgspec.Struct, frozen=True):
     corpus: int
     """Inputs of which each reaches something that no other one does."""
 
+    max_bytes: int
+    """As many were to be given."""
+
+    @property
+    def stopped_by(self) -> str:
+        """`finding`, `bytes`, or `time`."""
+        if self.outcome.finding is not None:
+            return "finding"
+        return "bytes" if self.outcome.given_bytes >= self.max_bytes else "time"
+
     @property
     def line(self) -> str:
         """The closing line."""
         return (
             f"{self.target}: {self.outcome.inputs} inputs, {self.outcome.given_bytes} bytes, "
             f"{self.edges} edges, {self.features} features, {self.corpus} in the corpus, "
-            f"{int(self.outcome.finding is not None)} findings"
+            f"{int(self.outcome.finding is not None)} findings, stopped by {self.stopped_by}"
         )
 
 
@@ -77,7 +87,8 @@ def _one(name: str, folder: Path, new: Path, max_bytes: int, seconds: float) -> 
     )
     said = process.stderr.decode(errors="replace")
     reached = _PROGRESS.findall(said) or [(0, 0, 0)]
-    return Run(name, _outcome(process.stdout, folder, said), *map(int, reached[-1]))
+    edges, features, corpus = map(int, reached[-1])
+    return Run(name, _outcome(process.stdout, folder, said), edges, features, corpus, max_bytes)
 
 
 def _both(first: Run, second: Run) -> Run:
@@ -85,7 +96,7 @@ def _both(first: Run, second: Run) -> Run:
     inputs = first.outcome.inputs + second.outcome.inputs
     given = first.outcome.given_bytes + second.outcome.given_bytes
     outcome = msgspec.structs.replace(second.outcome, inputs=inputs, given_bytes=given)
-    return msgspec.structs.replace(second, outcome=outcome)
+    return msgspec.structs.replace(second, outcome=outcome, max_bytes=first.max_bytes)
 
 
 def _options(name: str, folder: Path) -> list[str]:

@@ -3,13 +3,13 @@
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from subprocess import run
+from subprocess import CompletedProcess, run
 
 import msgspec
 import pytest
 
 from tests.fuzz.outcome import Outcome
-from tests.fuzz.running import fuzz
+from tests.fuzz.running import Run, fuzz
 from tests.fuzz.targets import CORPUS, TARGETS
 from tests.support.needing import need
 
@@ -57,9 +57,28 @@ def test_the_fuzzer_finds_nothing(target: str) -> None:
 def test_the_command_stops_by_itself_and_says_what_it_did() -> None:
     """In one line, after the bytes that it was given."""
     need(find_spec("atheris") is not None, "atheris is not installed: there is none for this platform")
-    said = _command("parser", "--bytes", "5000")
-    assert said.startswith("parser: ")
-    assert said.endswith(", 0 findings\n")
+    done = _command("parser", "--bytes", "5000")
+    assert done.stdout.startswith("parser: ")
+    assert done.stdout.endswith(", 0 findings, stopped by bytes\n")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(("options", "status"), [(("--bytes", str(10**12)), 3), ((), 0)])
+def test_a_command_whose_time_is_over_says_so(options: tuple[str, ...], status: int) -> None:
+    """It fails if bytes were asked for that it has not given."""
+    need(find_spec("atheris") is not None, "atheris is not installed: there is none for this platform")
+    done = _command("parser", "--seconds", "1", *options)
+    assert done.stdout.endswith(", 0 findings, stopped by time\n")
+    assert done.returncode == status
+
+
+def test_a_run_says_what_it_was_stopped_by() -> None:
+    """A finding goes before everything else; the bytes are those of all its processes."""
+    assert [_run(given, finding).stopped_by for given, finding in ((9, None), (10, None), (10, b"x"))] == [
+        "time",
+        "bytes",
+        "finding",
+    ]
 
 
 def test_an_input_that_fails_is_said() -> None:
@@ -72,13 +91,16 @@ def test_an_input_that_fails_is_said() -> None:
     assert outcome.what.endswith("ValueError: broken\n")
 
 
-def _command(*options: str) -> str:
-    done = run(
+def _run(given_bytes: int, finding: bytes | None) -> Run:
+    return Run("parser", Outcome(1, given_bytes, finding), 0, 0, 0, max_bytes=10)
+
+
+def _command(*options: str) -> "CompletedProcess[str]":
+    return run(
         [sys.executable, "-m", "tests.fuzz", *options],
         cwd=_ROOT,
         capture_output=True,
         text=True,
         timeout=100,
-        check=True,
+        check=False,
     )
-    return done.stdout
