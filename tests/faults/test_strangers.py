@@ -13,6 +13,7 @@ from http.client import HTTPConnection
 import pytest
 
 from tests.faults import processes, wire
+from tests.faults.cable import cable
 from tests.faults.conftest import MakeServer
 from tests.faults.figures import Figures
 from tests.faults.harness import MIB, Server
@@ -35,6 +36,8 @@ _PASSING = 32
 """Descriptors of who is just being refused, and those that come and go anyway."""
 
 _REFUSED_PAGES = 'headrace_http_connections_refused_total{why="too_many"}'
+_PEERS = 3
+"""As many machines vanish as may come from one address."""
 
 _NOISE_BYTES = 16 * MIB
 """By how much the memory of a server with some load goes up and down anyway."""
@@ -137,34 +140,44 @@ def _page(connection: HTTPConnection, path: str) -> str:
 def test_slow_clients_are_closed_at_their_deadlines(
     make_server: MakeServer, figures: Figures, *, long_form: bool
 ) -> None:
-    """Silent, a byte now and then, a record that is never finished, silent after one: each by its reason."""
-    count, patience_s = (
-        (250, 10.0) if long_form else (20, 2.0)
-    )  # it takes a while until so many have connected
-    deadlines = {
-        "first_record_timeout_s": patience_s,
-        "record_timeout_s": patience_s,
-        "idle_timeout_s": 2 * patience_s,
-    }
-    server = make_server({"ingest": deadlines})
+    """Silent, a byte now and then, a record that is never finished, silent after one: each by its reason.
+
+    The deadlines come when all are there and have begun, however long that took.
+    """
+    count, patience_s = (250, 10.0) if long_form else (20, 2.0)
+    server = make_server()
     server.start()
-    whole = record("slow", 1)
     with _steady(server), crowd(server.port, 4 * count) as all_of_them:
-        silent, slow, unfinished, tired = (all_of_them[kind::4] for kind in range(4))
+        _silent, slow, unfinished, tired = (all_of_them[kind::4] for kind in range(4))
         for sock in unfinished + tired:
-            sock.sendall(whole)
+            sock.sendall(record("slow", 1))
         figures.deliver(2 * count, 0)  # they don't listen
+        for sock in slow + unfinished:
+            sock.sendall(b"1")
+        _shorten_deadlines(server, patience_s)
         with Dribble(slow + unfinished):
             wait_closed(all_of_them, "slow clients")
-        assert silent
     whys = _whys(server)
-    assert whys["no_record"] == 2 * count
+    assert whys["no_record"] == 2 * count, "the silent ones, and those that were slow from the start"
     assert whys["slow_record"] == count
     assert whys["idle_timeout"] >= count, "all of them; the machine too, if it was held up for so long"
     assert sum(stored_numbers(server.tables, "slow").values()) == 2 * count
     with reading(server.tables) as tables:
         reasons = dict(tables.execute("SELECT reason, count(*) FROM rejected_records GROUP BY reason"))
+        silent = tables.execute("SELECT sum(rejected = 0) FROM connections WHERE why = 'no_record'").get
     assert reasons == {"truncated": 2 * count}
+    assert silent == count, "who has said nothing leaves nothing"
+
+
+def _shorten_deadlines(server: Server, patience_s: float) -> None:
+    """For those who are connected, too."""
+    deadlines = {
+        "first_record_timeout_s": patience_s,
+        "record_timeout_s": patience_s,
+        "idle_timeout_s": 2 * patience_s,
+    }
+    server.configure({"ingest": deadlines})
+    server.reload()
 
 
 @pytest.mark.tls(only=True)
@@ -193,6 +206,33 @@ def test_peers_that_half_close_and_take_nothing_are_gone_in_bounded_time(
         figures.deliver(20, 0)  # they don't listen
         wait_until(lambda: server.metric("headrace_connections_open") == 1, "they are gone", 30)
     assert stored_numbers(server.tables, "half").keys() == set(range(20))
+
+
+def test_peers_that_vanish_are_given_up_and_their_places_free(
+    make_server: MakeServer, figures: Figures
+) -> None:
+    """Their cable is pulled and nobody says so: the kernel asks, and gives up; all they sent is stored."""
+    with cable() as far:
+        limits = {"keepalive_s": 1, "max_connections_per_address": _PEERS}
+        server = make_server({"ingest": {"host": "0.0.0.0", **limits}})  # noqa: S104  # a cable is not loopback
+        server.start()
+        with _steady(server), ExitStack() as peers:
+            for number in range(_PEERS):
+                _say_and_hear(peers.enter_context(far.connect(server.ack_port)), number)
+            figures.deliver(_PEERS, _PEERS)
+            far.pull()
+            wait_until(lambda: server.metric("headrace_connections_open") == 1, "they are given up", 60)
+            far.plug_in()
+            _say_and_hear(peers.enter_context(far.connect(server.ack_port)), _PEERS)
+            figures.deliver(1, 1)
+    assert _whys(server)["timed_out"] == _PEERS
+    assert stored_numbers(server.tables, "far") == dict.fromkeys(range(_PEERS + 1), 1)
+
+
+def _say_and_hear(peer: wire.Line, number: int) -> None:
+    """A record, and its acknowledgement."""
+    peer.sendall(record("far", number))
+    assert peer.recv(64) == b"ACK,1#"
 
 
 def test_a_machine_above_its_share_waits_and_loses_nothing(make_server: MakeServer) -> None:
