@@ -66,6 +66,7 @@ class Server:
 
         self._process: subprocess.Popen[str] | None = None
         self._starts = 0
+        self._begun = 0.0
         self.configure(settings or {})
 
     def configure(self, settings: Settings) -> None:
@@ -91,7 +92,12 @@ class Server:
 
     def start(self, *options: str, seconds: float = 20.0) -> float:
         """Start, and wait until it takes data; how long that took, in seconds."""
-        begun = time.monotonic()
+        self.launch(*options)
+        return self.wait_started(seconds)
+
+    def launch(self, *options: str) -> None:
+        """Start, and wait for nothing."""
+        self._begun = time.monotonic()
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
                 [*self.before, COMMAND, "serve", "--config", self.config, "--log-format", "json", *options],
@@ -99,11 +105,14 @@ class Server:
                 stderr=log,
                 text=True,
             )
+
+    def wait_started(self, seconds: float = 20.0) -> float:
+        """Wait until it takes data; how long that took since it was launched, in seconds."""
         self.port = self._address("machines")
         self.ack_port = self._address("acknowledged")
         self.url = f"http://127.0.0.1:{self._address('pages')}"
         wait_until(lambda: self.ready().ready, "the server takes data", seconds)
-        took = time.monotonic() - begun
+        took = time.monotonic() - self._begun
         self._starts += 1
         if self._starts > 1:
             figures.current().started(took)
@@ -193,10 +202,12 @@ class Server:
         return behind
 
     def sink_pid(self) -> int:
-        """The process of the sink."""
-        return next(
-            pid for pid in processes.children(self.pid) if "ingest.sink" in processes.command_line(pid)
-        )
+        """The process of the sink; it is waited for."""
+        wait_until(lambda: bool(self._sinks()), "the sink is there")
+        return self._sinks()[0]
+
+    def _sinks(self) -> list[int]:
+        return [pid for pid in processes.children(self.pid) if "ingest.sink" in processes.command_line(pid)]
 
     def said(self) -> list[dict[str, object]]:
         """The log's events, of all starts; a line that is none fails the test."""

@@ -32,6 +32,11 @@ def descriptors(pid: int) -> int:
     return int(psutil.Process(pid).num_fds())
 
 
+def files(pid: int) -> list[str]:
+    """The paths of the files that a process has open."""
+    return [str(file.path) for file in psutil.Process(pid).open_files()]
+
+
 def remote_ports(pid: int) -> set[int]:
     """The ports at the other end of a process's connections."""
     connections = psutil.Process(pid).net_connections("tcp")
