@@ -1,5 +1,6 @@
 """Whether a figure that was sampled for hours stays where it is."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIB = 1 << 20
+
+_TELLING_H = 0.95
+"""An hour, but for the samples at its ends."""
 
 
 class Bound(NamedTuple):
@@ -16,11 +20,14 @@ class Bound(NamedTuple):
     """Of its median there."""
 
     least: float
-    """This much is never too much."""
+    """This much is not too much where the second half is shorter than an hour."""
+
+    per_hour: float = math.inf
+    """More than this in each hour is too much where it isn't."""
 
 
 BOUNDS = {
-    "server memory": Bound(0.05, 8 * MIB),
+    "server memory": Bound(0.05, 8 * MIB, 2 * MIB),
     "sink memory": Bound(0.05, 8 * MIB),
     "server descriptors": Bound(0.0, 2),
     "sink descriptors": Bound(0.0, 2),
@@ -37,6 +44,8 @@ class Drift(NamedTuple):
 
     growth: float
     allowed: float
+    hours: float
+    """How long that was."""
 
     @property
     def flat(self) -> bool:
@@ -44,9 +53,10 @@ class Drift(NamedTuple):
         return self.growth <= self.allowed
 
     def __str__(self) -> str:
-        """The growth and how much was allowed; bytes in MiB."""
+        """The growth and how much was allowed; bytes in MiB, and how many in an hour."""
         if self.allowed >= MIB:
-            return f"{self.growth / MIB:+.1f} MiB of {self.allowed / MIB:.0f} allowed"
+            grown = self.growth / MIB
+            return f"{grown:+.1f} MiB of {self.allowed / MIB:.0f} allowed ({grown / self.hours:+.1f} MiB/h)"
         return f"{self.growth:+.0f} of {self.allowed:.0f} allowed"
 
 
@@ -60,8 +70,11 @@ def drift(seconds: Sequence[float], values: Sequence[float], bound: Bound) -> Dr
         raise ValueError(f"too few samples: {len(values)}")
     half = len(values) // 2
     times, figures = np.array(seconds[half:], float), np.array(values[half:], float)
+    hours = float(times[-1] - times[0]) / 3600
     allowed = max(bound.share * float(np.median(figures)), bound.least)
-    return Drift(float(_slope(times, figures) * (times[-1] - times[0])), allowed)
+    if hours >= _TELLING_H:
+        allowed = min(allowed, bound.per_hour * hours)
+    return Drift(float(_slope(times, figures)) * hours * 3600, allowed, hours)
 
 
 def _slope(times: NDArray[np.float64], values: NDArray[np.float64]) -> float:

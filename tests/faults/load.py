@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -13,6 +13,7 @@ from tests.faults.figures import Figures
 from tests.faults.harness import Server
 from tests.faults.oracle import check_books, reading
 from tests.faults.samples import Samples
+from tests.faults.visitors import Visitors
 
 _CONNECTIONS: Final = 4
 
@@ -31,14 +32,18 @@ class Load(NamedTuple):
 
 
 def carry(
-    server: Server, load: Load, figures: Figures, keep: Callable[[Samples], None] = lambda _: None
+    server: Server,
+    load: Load,
+    figures: Figures,
+    keep: Callable[[Samples], None] = lambda _: None,
+    visitors: Visitors | None = None,
 ) -> Samples:
     """Send it, each record acknowledged, wait until all is stored, and count it; what was seen meanwhile.
 
-    `keep` gets what was seen so far, each time.
+    `keep` gets what was seen so far, each time; `visitors` come beside it.
     """
     before = _rows(server)
-    with ThreadPoolExecutor(1) as pool, ending(server):
+    with ThreadPoolExecutor(1) as pool, ending(server), visitors or nullcontext():
         sending = pool.submit(
             blast.send,
             "127.0.0.1",
@@ -55,7 +60,7 @@ def carry(
     server.wait_drained(600)
     figures.notes.append(f"{sent.sent / sent.seconds:.0f} records/s for {sent.seconds:.0f} s")
     assert sent.sent == sent.acknowledged > 0
-    _count(server, figures, sent, before)
+    _count(server, figures, sent, before + (visitors.check() if visitors else 0))
     return samples
 
 
@@ -96,9 +101,9 @@ def _rows(server: Server) -> int:
         return int(tables.execute("SELECT count(*) FROM readings").get)
 
 
-def _count(server: Server, figures: Figures, sent: blast.BlastResult, before: int) -> None:
-    """The records are alike, so they are counted, not compared."""
-    rows = _rows(server) - before
+def _count(server: Server, figures: Figures, sent: blast.BlastResult, others: int) -> None:
+    """The records are alike, so they are counted, not compared; there are rows of others."""
+    rows = _rows(server) - others
     figures.rows[str(server.tables), "all"] = rows
     figures.judge(
         str(server.tables),

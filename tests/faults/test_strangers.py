@@ -20,6 +20,7 @@ from tests.faults.harness import MIB, Server
 from tests.faults.oracle import check_all, check_books, check_fresh, reading, stored_numbers
 from tests.faults.sender import Sender, record
 from tests.faults.strangers import Dribble, crowd, wait_closed
+from tests.faults.visitors import HALF_A_GREETING
 from tests.faults.waiting import wait_until
 from web.settings import HttpLimits
 
@@ -28,9 +29,6 @@ pytestmark = pytest.mark.fault
 _IDLE_BYTES = 8 * 1024
 _IDLE_TLS_BYTES = 40 * 1024
 """What an idle connection may cost the server."""
-
-_HALF_A_GREETING = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)
-"""How a TLS client begins to speak, and never goes on."""
 
 _PASSING = 32
 """Descriptors of who is just being refused, and those that come and go anyway."""
@@ -188,7 +186,7 @@ def test_stalled_handshakes_are_closed_at_their_deadline(make_server: MakeServer
     server.start()
     with _steady(server), crowd(server.port, count, shakes_hands=False) as strangers:
         for stranger in strangers[::2]:
-            stranger.sendall(_HALF_A_GREETING)
+            stranger.sendall(HALF_A_GREETING)
         wait_closed(strangers, "stalled handshakes")
         assert server.metric('headrace_connections_refused_total{why="tls_timeout"}') == count
     assert _whys(server).total() == 2, "the machine and its fresh records"
