@@ -83,14 +83,16 @@ class Sender(threading.Thread):
     def _deliver(self, connection: wire.Line) -> None:
         """One connection: until told to stop, or it ends from the other side."""
         session = _Session(self._unacknowledged() if self._resends else [])
-        while not self._stopping.is_set():
-            while session.open < self._window:
-                self._send(connection, session)
-            if not self._hear(connection, session):
-                return
-        connection.shutdown(socket.SHUT_WR)
-        while self._hear(connection, session):
-            pass
+        try:
+            while not self._stopping.is_set():
+                while session.open < self._window:
+                    self._send(connection, session)
+                if not self._hear(connection, session):
+                    return
+            connection.shutdown(socket.SHUT_WR)
+        finally:  # also where nothing more can be sent: what the server said before can still be heard
+            while self._hear(connection, session):
+                pass
 
     def _send(self, connection: wire.Line, session: "_Session") -> None:
         self._wait_until_due()
