@@ -13,6 +13,7 @@ says of devices: nobody has to search for partitions. docs/tables.md explains ev
 read them.
 """
 
+import re
 from typing import Final, NamedTuple
 
 VERSION: Final = 1
@@ -32,8 +33,6 @@ _DAY_HOURS: Final = 24
 
 MARK: Final = "CREATE TABLE IF NOT EXISTS headrace (key text PRIMARY KEY, value text)"
 
-TYPES: Final = (f"CREATE TYPE IF NOT EXISTS reading ({VALUES})",)
-
 
 class Table(NamedTuple):
     """A table: its columns with their types, its key, and how rows lie within a partition."""
@@ -47,6 +46,9 @@ def columns_of(text: str) -> dict[str, str]:
     """Columns and types from `name type, name type, ...`, with no comma inside a type."""
     return {name: kind for name, _, kind in (part.strip().partition(" ") for part in text.split(","))}
 
+
+TYPES: Final = {"reading": columns_of(VALUES)}
+"""The user-defined types: their fields in their order."""
 
 _OF_ROW: Final = "received_at timestamp, seq bigint, reading frozen<reading>"
 _COUNTS: Final = "stored bigint, rejected bigint, unkept bigint, empty bigint"
@@ -123,6 +125,12 @@ def keyspace_cql(keyspace: str, datacenter: str, replication_factor: int) -> str
     )
 
 
+def type_cql(name: str) -> str:
+    """The statement that makes one of the types."""
+    fields = ", ".join(f"{field} {kind}" for field, kind in TYPES[name].items())
+    return f"CREATE TYPE IF NOT EXISTS {name} ({fields})"
+
+
 def create_cql(name: str, table: Table, compaction: str = "") -> str:
     """The statement that makes any table."""
     columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
@@ -131,6 +139,32 @@ def create_cql(name: str, table: Table, compaction: str = "") -> str:
         options.append(f"compaction = {compaction}")
     body = f"CREATE TABLE IF NOT EXISTS {name} ({columns}, PRIMARY KEY ({table.key}))"
     return f"{body} WITH {' AND '.join(options)}" if options else body
+
+
+def as_made(table: Table) -> dict[str, str]:
+    """What each column of a table is when it is made: its type, and its place in the key; see `column_is`."""
+    first, _, rest = table.key.strip("(").partition(")" if table.key.startswith("(") else ",")
+    places = {
+        name: (kind, position)
+        for kind, names in (("partition_key", first), ("clustering", rest))
+        for position, name in enumerate(re.findall(r"\w+", names))
+    }
+    descending = re.findall(r"(\w+) DESC", table.order)
+    found = {}
+    for name, kind in table.columns.items():
+        of = kind.removesuffix(" static")
+        place = places.get(name, ("regular" if of == kind else "static", -1))
+        found[name] = column_is(of, *place, "desc" if name in descending else "asc")
+    return found
+
+
+def column_is(kind: str, place: str, position: int, order: str) -> str:
+    """A column in words, from what `system_schema.columns` says: type, kind, position, clustering order."""
+    if place == "partition_key":
+        return f"{kind}, partition {position + 1}"
+    if place == "clustering":
+        return f"{kind}, clustering {position + 1} {order}"
+    return kind if place == "regular" else f"{kind} {place}"
 
 
 def table_cql(name: str, keep_days: float | None) -> str:

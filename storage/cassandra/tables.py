@@ -45,8 +45,11 @@ def create_tables(connected: Connected, keep_days: float | None) -> None:
         )
     with translated(settings):
         connected.session.set_keyspace(settings.keyspace)
-    for cql in (schema.MARK, *schema.TYPES, *(schema.table_cql(name, keep_days) for name in schema.TABLES)):
+    for cql in (schema.MARK, *map(schema.type_cql, schema.TYPES)):
         connected.define(cql)
+    check_types(connected)
+    for name in schema.TABLES:
+        connected.define(schema.table_cql(name, keep_days))
     connected.execute(
         "INSERT INTO headrace (key, value) VALUES ('bucket_hours', %s)", str(settings.bucket_hours)
     )
@@ -71,7 +74,28 @@ def check_tables(connected: Connected) -> None:
     if not found:
         raise StoreUnavailableError(f"{name}: holds no tables yet; `headrace db init` makes them")
     check_mark(connected)
+    check_types(connected)
     check_columns(name, schema.TABLES, found)
+
+
+def check_types(connected: Connected) -> None:
+    """See that the keyspace's types are as they were made: names alone say nothing of what is in them.
+
+    Raises:
+        SchemaError: one is missing or has other fields.
+    """
+    rows = connected.execute(
+        "SELECT type_name, field_names, field_types FROM system_schema.types WHERE keyspace_name = %s",
+        connected.settings.keyspace,
+    )
+    found = {str(name): dict(zip(*fields, strict=True)) for name, *fields in rows}
+    for name, fields in schema.TYPES.items():
+        is_there = found.get(name, {})
+        if list(is_there.items()) != list(fields.items()):
+            raise SchemaError(
+                f"{shown(connected.settings)}: type {name} is not as it was made"
+                f" ({_differences(fields, is_there)}); nothing is written until it is"
+            )
 
 
 def check_columns(
@@ -80,18 +104,29 @@ def check_columns(
     """See that these tables are there, as they were made.
 
     Raises:
-        SchemaError: one is missing or has other columns.
+        SchemaError: one is missing, has other columns, or another key.
     """
-    for table, (columns, _, _) in tables.items():
-        expected = {column: kind.removesuffix(" static") for column, kind in columns.items()}
+    for table, columns in tables.items():
         if table not in found:
             raise SchemaError(f"{name}: table {table} is missing; nothing is written until it is there again")
-        odd = dict(expected.items() ^ found[table].items())
-        if odd:
+        made = schema.as_made(columns)
+        if found[table] != made:
             raise SchemaError(
-                f"{name}: table {table} is not as it was made (see {', '.join(sorted(odd))});"
+                f"{name}: table {table} is not as it was made ({_differences(made, found[table])});"
                 " nothing is written until it is"
             )
+
+
+def _differences(made: Mapping[str, str], found: Mapping[str, str]) -> str:
+    """What is missing, too much, or something else; where nothing is, the order differs."""
+    words = [f"{name} is missing" for name in made if name not in found]
+    words += [f"{name} was added" for name in found if name not in made]
+    words += [
+        f"{name} is {found[name]}, not {made[name]}"
+        for name in made.keys() & found.keys()
+        if found[name] != made[name]
+    ]
+    return "; ".join(sorted(words)) or f"its order is {', '.join(found)}, not {', '.join(made)}"
 
 
 def check_mark(connected: Connected) -> bool:
@@ -121,12 +156,13 @@ def check_mark(connected: Connected) -> bool:
 
 
 def tables_of(connected: Connected) -> dict[str, dict[str, str]]:
-    """The tables that the keyspace has, each with its columns and their types."""
+    """The tables that the keyspace has, each with its columns and what they are; see `schema.column_is`."""
     rows = connected.execute(
-        "SELECT table_name, column_name, type FROM system_schema.columns WHERE keyspace_name = %s",
+        "SELECT table_name, column_name, type, kind, position, clustering_order FROM system_schema.columns"
+        " WHERE keyspace_name = %s",
         connected.settings.keyspace,
     )
     found: dict[str, dict[str, str]] = {}
-    for table, column, kind in rows:
-        found.setdefault(str(table), {})[str(column)] = str(kind)
+    for table, column, *of in rows:
+        found.setdefault(str(table), {})[str(column)] = schema.column_is(*of)
     return found

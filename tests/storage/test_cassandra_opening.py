@@ -19,8 +19,8 @@ from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import shard_of
 from storage.cassandra.meaning import meaning
 from storage.cassandra.reader import CassandraReadingStore
-from storage.cassandra.schema import HOUR_MS, TABLES, VERSION, day_of, keyspace_cql
-from storage.cassandra.tables import check_tables, create_tables, use
+from storage.cassandra.schema import HOUR_MS, TABLES, VERSION, day_of, keyspace_cql, table_cql
+from storage.cassandra.tables import check_tables, create_tables, tables_of, use
 from storage.cassandra.writer import CassandraTableWriter
 from storage.errors import SchemaError, StoreUnavailableError
 from storage.settings import CassandraSettings
@@ -131,12 +131,54 @@ def test_another_version_and_another_bucket_are_refused(connected: Connected, se
         CassandraTableWriter(wider)
 
 
-def test_a_table_that_was_altered_is_named(connected: Connected, session: Session) -> None:
-    """With the column that is not as it was made."""
+def _altered(connected: Connected) -> Iterator[str]:
+    """Change something, say what is wrong then, and put it back; a field of a type stays."""
+    not_made = "is not as it was made"
+    days = "CREATE TABLE days (node int, day timestamp, PRIMARY KEY"
+    for changes, said, mended in (
+        (["ALTER TABLE ledger DROP empty"], "empty is missing", ["ALTER TABLE ledger ADD empty bigint"]),
+        (["ALTER TABLE days ADD more text"], "more was added", ["ALTER TABLE days DROP more"]),
+        (
+            ["DROP TABLE days", f"{days} ((node, day)))"],
+            "day is timestamp, partition 2, not timestamp, clustering 1 desc",
+            [],
+        ),
+        (
+            ["DROP TABLE days", f"{days} (node, day))"],
+            "day is timestamp, clustering 1 asc, not timestamp, clustering 1 desc",
+            ["DROP TABLE days", table_cql("days", None)],
+        ),
+        (
+            ["ALTER TYPE reading RENAME power_kw TO power_w"],
+            "power_kw is missing; power_w was added",
+            ["ALTER TYPE reading RENAME power_w TO power_kw"],
+        ),
+        (["ALTER TYPE reading ADD vibration double"], "vibration was added", []),
+    ):
+        for change in changes:
+            connected.define(change)
+        kind, name = changes[-1].lower().split()[1:3]
+        yield f"{kind} {name} {not_made} ({said}); nothing is written until it is"
+        for change in mended:
+            connected.define(change)
+
+
+def test_what_was_altered_is_named(connected: Connected) -> None:
+    """The table or type, and what of it is not as it was made: names, types, and the key."""
     create_tables(connected, None)
-    session.execute("ALTER TABLE ledger DROP empty")
-    with pytest.raises(SchemaError, match=r"table ledger is not as it was made \(see empty\)"):
-        check_tables(connected)
+    for said in _altered(connected):
+        with pytest.raises(SchemaError, match=re.escape(f"{connected.settings.keyspace}: {said}")):
+            check_tables(connected)
+
+
+def test_another_programs_type_is_left_alone(connected: Connected, session: Session) -> None:
+    """No tables are made of it."""
+    keyspace = connected.settings.keyspace
+    session.execute(keyspace_cql(keyspace, connected.datacenter, 1))
+    session.execute(f"CREATE TYPE {keyspace}.reading (spindle_temperature_c double, voltage_v text)")
+    with pytest.raises(SchemaError, match=r"type reading is not .*voltage_v is text, not double"):
+        create_tables(connected, None)
+    assert tables_of(connected).keys() == {"headrace"}
 
 
 def test_a_table_that_was_dropped_is_not_made_anew(connected: Connected, session: Session) -> None:
