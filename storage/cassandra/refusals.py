@@ -50,6 +50,9 @@ class Refusals:
             StorageError: something is refused that can't be set aside, or so much that it can't be the rows.
         """
         left = list(refused)
+        for one in left:
+            if not isinstance(one.statement, Batch):
+                raise meaning(self._settings, one.error)
         while left:
             parts = [part for one in left[-_AT_ONCE:] for part in self._parts(one)]
             left[-_AT_ONCE:] = self._flight.deliver(parts)
@@ -57,8 +60,6 @@ class Refusals:
     def _parts(self, refused: Refused) -> Iterator[Batch]:
         """What to try in place of this one; nothing of a row that is set aside."""
         batch: Any = refused.statement
-        if not isinstance(batch, Batch):
-            raise meaning(self._settings, refused.error)
         if len(batch.places) > 1:
             yield from batch.cut(_PARTS)
             return

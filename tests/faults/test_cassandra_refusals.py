@@ -13,6 +13,7 @@ from storage.errors import StorageError
 from storage.settings import CassandraSettings
 from tests.faults.cassandra_oracle import check_all, check_books, on_cassandra, reading, stored
 from tests.faults.conftest import MakeServer
+from tests.faults.figures import Figures
 from tests.faults.harness import Server
 from tests.faults.sender import Sender, deliver, record
 from tests.faults.waiting import wait_until
@@ -53,13 +54,16 @@ def test_a_row_that_is_refused_is_set_aside_alone(make_server: MakeServer, table
     check_all(server, tables, [sender])
 
 
-def test_a_machine_that_is_refused_stops_no_other_in_a_backlog(tables: CassandraSettings) -> None:
+def test_a_machine_that_is_refused_stops_no_other_in_a_backlog(
+    tables: CassandraSettings, figures: Figures
+) -> None:
     """Over a thousand of its rows are in one write: they are set aside, all others stored."""
     with closing(CassandraTableWriter(tables)) as writer:
         writer.claim(0, JOURNAL, adopt=False)
         deny(tables, "N7")
         sent = b"".join(record(f"N{number}", number) for number in range(20)) * 1_500
         block = Machinery(node=0, at=time.time_ns() // 1_000_000).block([(1, sent)], events=(opened(1),))
+        figures.deliver(30_000, 30_000)
         written = writer.write(None, [block], JOURNAL)
     assert (written.stored, written.set_aside) == (19 * 1_500, 1_500)
     with reading(tables) as session:

@@ -58,12 +58,17 @@ def tables(store: CassandraStore) -> Iterator[Connected]:
 
 
 def _refuse(patched: pytest.MonkeyPatch, writer: CassandraTableWriter, table: str, refuse: Refuse) -> None:
-    """Have these batches of a table refused."""
+    """Have these batches of a table refused, and all single statements that write into it."""
     session = writer._connected.session
     execute = session.execute_async
 
     def answer(statement: object, *values: object, **options: object) -> object:
-        if isinstance(statement, Batch) and statement.table == table and refuse(statement):
+        if isinstance(statement, Batch):
+            refused = statement.table == table and refuse(statement)
+        else:
+            prepared = getattr(statement, "prepared_statement", None)
+            refused = prepared is not None and prepared.query_string.startswith(f"INSERT INTO {table} ")
+        if refused:
             return Refused()
         return execute(statement, *values, **options)
 
@@ -168,3 +173,18 @@ def test_only_more_than_half_of_a_large_write_is_trouble_of_another_kind(
     with pytest.raises(StorageError, match=r"more than half of all rows are refused, .*not this one"):
         writer.write(None, [block], JOURNAL)
     assert tables.execute("SELECT seq FROM set_aside_records") == []
+
+
+def test_a_reject_that_is_refused_is_waited_for(
+    writer: CassandraTableWriter, store: CassandraStore, tables: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can't be set aside, so nothing is, also of readings that are refused at the same time."""
+    blocks = [Machinery().block([(1, record("E0001") + record("E0007") + b"bad#")], events=(opened(1),))]
+    with monkeypatch.context() as patched:
+        _refuse(patched, writer, READINGS, lambda batch: b"E0007" in _names(batch))
+        _refuse(patched, writer, "rejected_records", lambda _: False)
+        with pytest.raises(SchemaError, match="not this one"):
+            writer.write(None, blocks, JOURNAL)
+    assert tables.execute("SELECT seq FROM set_aside_records") == []
+    assert writer.write(None, blocks, JOURNAL).set_aside == 0
+    _check_books(store, stored=2, aside=0)
