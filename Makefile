@@ -62,7 +62,7 @@ check: $(TEST)
 	@$(BIN)/mypy
 
 test: check
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2
 
 endurance: $(TEST)
 	@exec $(BIN)/python -m tests.faults $(ENDURANCE)
