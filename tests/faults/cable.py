@@ -16,6 +16,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.faults import wire
 from tests.support.needing import need
 
@@ -99,6 +101,6 @@ def cable() -> Iterator[Cable]:
     with ExitStack() as stack:
         try:
             stack.enter_context(made.laid())
-        except OSError as error:
-            need(available=False, missing=f"another network can't be made here: {error}")
+        except OSError as error:  # nothing to install: a kernel, or a container, that doesn't allow it
+            pytest.skip(f"another network can't be made here: {error}")
         yield made
