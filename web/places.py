@@ -10,15 +10,15 @@ descriptor until the other side has taken it.
 
 from collections import Counter
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 import prometheus_client
 import structlog
 from prometheus_client import CollectorRegistry
 
+from orders.accounts.throttle import network_of
+
 _SAID_EVERY_S: Final = 10.0
-_PREFIX_BYTES: Final = 8
 
 _log = structlog.get_logger(__name__)
 
@@ -48,13 +48,13 @@ class Places:
         self._most_of_address = most_of_address
         self._metrics = metrics
         self._now = now
-        self._of_address: Counter[str | bytes] = Counter()
+        self._of_address: Counter[str] = Counter()
         self._taken = self._unsaid = 0
         self._quiet_until = float("-inf")
 
     def enter(self, host: str) -> bool:
         """Take a place; False where there is none for who comes from this host."""
-        key = _counted_as(host)
+        key = network_of(host)
         why = self._refusal(key)
         if why is not None:
             self._refuse(why, host)
@@ -65,13 +65,13 @@ class Places:
 
     def leave(self, host: str) -> None:
         """Give back a place that was taken from this host."""
-        key = _counted_as(host)
+        key = network_of(host)
         self._of_address[key] -= 1
         if not self._of_address[key]:
             del self._of_address[key]
         self._count(-1)
 
-    def _refusal(self, key: str | bytes) -> str | None:
+    def _refusal(self, key: str) -> str | None:
         if self._taken >= self._most:
             return "too_many"
         of_address = self._most_of_address
@@ -88,13 +88,3 @@ class Places:
         if self._now() >= self._quiet_until:
             _log.warning("http_connection_refused", reason=why, peer=host, times=self._unsaid)
             self._quiet_until, self._unsaid = self._now() + _SAID_EVERY_S, 0
-
-
-def _counted_as(host: str) -> str | bytes:
-    """What is counted as one address: whoever holds a /64 of IPv6 has more than anybody could count."""
-    if ":" not in host:
-        return host
-    address = ip_address(host.partition("%")[0])
-    if isinstance(address, IPv6Address):
-        return str(address.ipv4_mapped) if address.ipv4_mapped else address.packed[:_PREFIX_BYTES]
-    return host

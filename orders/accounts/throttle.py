@@ -32,7 +32,7 @@ class Throttle:
 
         An empty name stands for what can't be one: only its address counts.
         """
-        network = _network(address)
+        network = network_of(address)
         wait_ms = max(self._names.wait_ms(name, now), self._addresses.wait_ms(network, now))
         if not wait_ms:
             if name:
@@ -43,12 +43,12 @@ class Throttle:
     def succeeded(self, name: str, address: str) -> None:
         """The attempt was good: nothing is held against the name any more."""
         self._names.clear(name)
-        self._addresses.take_back(_network(address))
+        self._addresses.take_back(network_of(address))
 
     def withdrawn(self, name: str, address: str) -> None:
         """The password was never looked at."""
         self._names.take_back(name)
-        self._addresses.take_back(_network(address))
+        self._addresses.take_back(network_of(address))
 
     def __len__(self) -> int:
         """How many names and addresses are remembered."""
@@ -104,7 +104,7 @@ class _Failures:
         return count
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """What one caller can't change at will of an address."""
     try:
         known = ip_address(address.partition("%")[0])
