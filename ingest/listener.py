@@ -35,7 +35,7 @@ _LAST_WORD_S: Final = 10.0
 _LAST_COMERS_S: Final = 1.0
 _PROBES: Final = 3
 _MOST_HANDSHAKES: Final = 2_000
-"""Under way at one time. Who proves nothing yet can make the library keep 150 KiB for him."""
+"""Under way at one time. For who proves nothing yet the library keeps messages of up to 100 KiB."""
 
 
 class Listener:

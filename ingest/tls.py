@@ -5,7 +5,7 @@ certificates can be renewed while machines send. What can't be used is refused a
 stay.
 
 TLS 1.2 and 1.3, the library's ciphers. Keys are exchanged over P-256, which every TLS 1.3 has to know (RFC
-8446, 9.1): with the library's own choice one packet could ask for 120 ms of our processor (ffdhe8192). No
+8446, 9.1): among the library's own choice are groups (ffdhe8192) that cost us many times as much a packet. No
 renegotiation, which costs the server more than the client; no compression; in TLS 1.3 no tickets: a machine
 that connects once a day has no use for them.
 """
