@@ -158,6 +158,12 @@ async def stay(stranger: Stranger, first: bytes = b"") -> None:
         writer.transport.abort()
 
 
+async def _stay_bare(stranger: Stranger, first: bytes) -> None:
+    """The same without TLS, whatever the server speaks."""
+    stranger.context = None
+    await stay(stranger, first)
+
+
 async def crowd(stranger: Stranger) -> None:
     """All from one address."""
     stranger.address = _CROWD
@@ -172,14 +178,12 @@ async def forbidden(stranger: Stranger) -> None:
 
 async def plain_text(stranger: Stranger) -> None:
     """No TLS where that is spoken."""
-    stranger.context = None
-    await stay(stranger, _RECORD)
+    await _stay_bare(stranger, _RECORD)
 
 
 async def stalled(stranger: Stranger) -> None:
     """Begins a handshake and stops."""
-    stranger.context = None
-    await stay(stranger, _HALF_A_HELLO)
+    await _stay_bare(stranger, _HALF_A_HELLO)
 
 
 async def of_another(stranger: Stranger) -> None:
@@ -195,14 +199,12 @@ async def of_another(stranger: Stranger) -> None:
 
 async def greedy(stranger: Stranger) -> None:
     """Has the server set memory aside."""
-    stranger.context = None
-    await stay(stranger, _GREEDY_HELLO)
+    await _stay_bare(stranger, _GREEDY_HELLO)
 
 
 async def dear(stranger: Stranger) -> None:
-    """Asks for an exchange of keys that takes the other side 120 ms."""
-    stranger.context = None
-    await stay(stranger, _dear_hello())
+    """Asks for the exchange of keys that costs the other side most."""
+    await _stay_bare(stranger, _dear_hello())
 
 
 @cache
