@@ -1,4 +1,4 @@
-"""The thread that looks after the files: makes them ahead, seals, checkpoints and trims them.
+"""The thread that looks after the files: has them made ahead, seals, checkpoints and trims them.
 
 The committer only ever takes a file over and hands it back. A sealed segment goes when every durable sink
 has passed its last block and `keep_hours` are over, or the room is needed; the newest that holds a block
@@ -21,6 +21,7 @@ from typing import Final
 
 from ingest.clock import ClockReading
 from ingest.errors import JournalBrokenError, JournalError, JournalFullError
+from ingest.journal.ahead import Ahead
 from ingest.journal.segment import Segment, SegmentHead, companions, disk_bytes, next_path
 from ingest.settings import MIB, JournalSettings
 from ingest.sparing import SparingLog
@@ -70,6 +71,7 @@ class Keeper(threading.Thread):
         self._max_bytes = settings.max_bytes
         self._keep_us = _microseconds(settings.keep_hours)
         self._segment_bytes = min(_SEGMENT_BYTES, settings.max_bytes // 16)
+        self._ahead = Ahead(folder, vfs=vfs)
         self._on_change = on_change
         self._vfs = vfs
         self._kept: list[_Kept] = []
@@ -81,7 +83,6 @@ class Keeper(threading.Thread):
         self._wake = threading.Event()
         self._closing = False
         self._failures = SparingLog("journal_upkeep_failed", time.monotonic)
-        self._spare = folder / "spare"
 
     # What the committer calls, in its own thread.
 
@@ -89,7 +90,7 @@ class Keeper(threading.Thread):
         """The file made ahead, or a new one, as the segment that begins with this block."""
         with _no_room(self._folder):
             path = next_path(self._folder)
-            segment = self._from_spare(path) or Segment(path, create=True, vfs=self._vfs)
+            segment = self._ahead.take(path) or Segment(path, create=True, vfs=self._vfs)
             _sync_folder(self._folder)
         segment.begin(
             SegmentHead(self._journal, first.node, first.id, first.first_record, ClockReading.now())
@@ -98,25 +99,6 @@ class Keeper(threading.Thread):
             self._active = _Kept(path, first.id, first.id - 1, first.stamp_us, 0, 0.0, segment)
         self._wake.set()
         return segment
-
-    def _from_spare(self, path: Path) -> Segment | None:
-        """The file made ahead, under this name; None where there is none, or it is damaged by now.
-
-        It may have lain there for months; what goes into a damaged one is acknowledged and not found again.
-        """
-        if not self._spare.exists():
-            return None
-        self._spare.rename(path)
-        try:
-            segment = Segment(path, vfs=self._vfs)
-            if segment.is_sound():
-                return segment
-            segment.close()
-        except JournalBrokenError:
-            pass
-        for file in companions(path):
-            file.unlink()
-        return None
 
     def written(self, segment: Segment, blocks: Sequence[Block]) -> bool:
         """Account for a commit; whether the segment has grown enough."""
@@ -184,7 +166,7 @@ class Keeper(threading.Thread):
         while not self._closing:
             self._wake.wait(_ROUND_S)
             self._wake.clear()
-            for step in (self._make_spare, self._trim, self._settle):
+            for step in (self._make_ahead, self._trim, self._settle):
                 self._try(step)
         self._try(self._trim)
         for kept in self._kept:
@@ -201,19 +183,10 @@ class Keeper(threading.Thread):
     def _say(self, step: str, error: Exception) -> None:
         self._failures.note(step, step=step.strip("_"), folder=str(self._folder), reason=repr(error))
 
-    def _make_spare(self) -> None:
-        if self._spare.exists() or self._closing:
-            return
-        with suppress(JournalError):  # then the committer makes one itself, and says what is wrong
-            making = self._folder / "spare.new"
-            for file in companions(making):
-                file.unlink()
-            segment = Segment(making, create=True, vfs=self._vfs)
-            segment.truncate_log()
-            segment.close()
-            for file in companions(making)[1:]:
-                file.unlink()
-            making.rename(self._spare)
+    def _make_ahead(self) -> None:
+        if not self._closing:
+            with suppress(JournalError):  # then the committer makes one itself, and says what is wrong
+                self._ahead.make()
 
     def _trim(self) -> None:
         """Delete what nobody needs, the oldest first, and what could not be deleted before."""

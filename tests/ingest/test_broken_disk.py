@@ -223,7 +223,7 @@ def test_a_segment_that_can_not_be_deleted_counts_until_it_is(
 @pytest.mark.parametrize(
     ("step", "error"),
     [
-        ("_make_spare", apsw.BusyError("on purpose")),
+        ("_make_ahead", apsw.BusyError("on purpose")),
         ("_deletable", JournalBrokenError("on purpose")),
         ("_settle", KeyError("on purpose")),
     ],
