@@ -1,16 +1,34 @@
-"""The file that the next segment will be, made before it is needed."""
+"""The files that the next segment will be, made before it is needed: its database, and its log full of zeros.
 
+A commit that makes a file longer waits for the file system's own journal, and that for what other processes
+wrote to the same disk: while a database beside it flushes, for a tenth of a second. A commit that writes over
+what was there before waits for its own bytes alone. SQLite takes a log of zeros for an empty one, writes it
+from its beginning, and takes the zeros behind its last frame for the log's end.
+
+The log is written in small synced parts, at a pace that leaves the disk to the commits. Where records come
+faster than that, a segment's log grows with its commits until one is ready again.
+"""
+
+import os
 from pathlib import Path
+from typing import Final
 
 from ingest.errors import JournalBrokenError
-from ingest.journal.segment import Segment, companions
+from ingest.journal.segment import Segment, companions, log_of
+from ingest.settings import MIB
+
+_ZEROS: Final = bytes(MIB)
+_PART_BYTES: Final = 4 * MIB
 
 
 class Ahead:
     """What is made ahead in a journal's folder: the keeper makes it, the committer takes it."""
 
-    def __init__(self, folder: Path, *, vfs: str | None) -> None:
+    def __init__(self, folder: Path, log_bytes: int, *, vfs: str | None) -> None:
+        """`log_bytes` is how long a log gets."""
         self._database = folder / "spare"
+        self._log = log_of(self._database)
+        self._log_bytes = log_bytes
         self._vfs = vfs
 
     def make(self) -> None:
@@ -31,13 +49,42 @@ class Ahead:
             file.unlink()
         making.rename(self._database)
 
+    def write_log(self) -> bool:
+        """Write the next part of the log; whether there is more to write.
+
+        Raises:
+            OSError: it can't be written; what was written of it is deleted.
+        """
+        if self._log.exists():
+            return False
+        making = self._log.with_suffix(".new")
+        try:
+            with making.open("ab") as file:
+                missing = self._log_bytes - file.tell()
+                part = min(missing, _PART_BYTES)
+                for start in range(0, part, MIB):
+                    file.write(_ZEROS[: part - start])
+                    file.flush()
+                    os.fdatasync(file.fileno())
+        except OSError:
+            making.unlink(missing_ok=True)
+            raise
+        if missing > part:
+            return True
+        making.rename(self._log)
+        return False
+
     def take(self, path: Path) -> Segment | None:
         """The segment made ahead, under this name; None where there is none, or it is damaged by now.
+
+        Its log has its name first: without a database a log is deleted by the next start.
 
         It may have lain there for months; what goes into a damaged one is acknowledged and not found again.
         """
         if not self._database.exists():
             return None
+        if self._log.exists():
+            self._log.rename(log_of(path))
         self._database.rename(path)
         try:
             segment = Segment(path, vfs=self._vfs)

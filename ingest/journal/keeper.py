@@ -29,6 +29,10 @@ from parser.block import Block
 
 _ROUND_S: Final = 0.5
 _SETTLED_S: Final = 5.0
+_AHEAD_S: Final = 0.1
+_AHEAD_AGAIN_S: Final = 60.0
+"""From part to part of a log written ahead, and from a failure to the next attempt."""
+
 _SEGMENT_BYTES: Final = 64 * MIB
 _HOUR_US: Final = 3_600_000_000
 _PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOSPC})
@@ -71,7 +75,8 @@ class Keeper(threading.Thread):
         self._max_bytes = settings.max_bytes
         self._keep_us = _microseconds(settings.keep_hours)
         self._segment_bytes = min(_SEGMENT_BYTES, settings.max_bytes // 16)
-        self._ahead = Ahead(folder, vfs=vfs)
+        self._ahead = Ahead(folder, self._segment_bytes + self._segment_bytes // 16, vfs=vfs)
+        self._ahead_due = time.monotonic()
         self._on_change = on_change
         self._vfs = vfs
         self._kept: list[_Kept] = []
@@ -102,14 +107,14 @@ class Keeper(threading.Thread):
 
     def written(self, segment: Segment, blocks: Sequence[Block]) -> bool:
         """Account for a commit; whether the segment has grown enough."""
-        size = disk_bytes(segment.path)
+        size = disk_bytes(segment.path)  # with what of its log was written ahead
         with self._lock:
             if self._active is not None:
                 self._active.last_block = blocks[-1].id
                 self._active.stamp_us = self._newest_us = blocks[-1].stamp_us
                 self._active.bytes = size
         self._on_change()
-        return size >= self._segment_bytes
+        return segment.log_bytes >= self._segment_bytes
 
     def seal(self, segment: Segment) -> None:
         """Take care of a segment that is not written to any more."""
@@ -164,14 +169,12 @@ class Keeper(threading.Thread):
     def run(self) -> None:
         """The thread."""
         while not self._closing:
-            self._wake.wait(_ROUND_S)
+            self._wake.wait(min(_ROUND_S, max(self._ahead_due - time.monotonic(), 0.0)))
             self._wake.clear()
-            for step in (self._make_ahead, self._trim, self._settle):
+            for step in (self._make_ahead, self._write_ahead, self._trim, self._settle):
                 self._try(step)
         self._try(self._trim)
-        for kept in self._kept:
-            if kept.segment is not None:
-                self._try(kept.segment.close)
+        self._try(self._let_go)
 
     def _try(self, step: Callable[[], None]) -> None:
         """Do it, and live on where it fails: without this thread the journal would grow until it is full."""
@@ -187,6 +190,18 @@ class Keeper(threading.Thread):
         if not self._closing:
             with suppress(JournalError):  # then the committer makes one itself, and says what is wrong
                 self._ahead.make()
+
+    def _write_ahead(self) -> None:
+        """Write a part of the next log while the segment before it fills; nothing where little comes."""
+        now = time.monotonic()
+        if now < self._ahead_due:
+            return
+        self._ahead_due = now + _ROUND_S
+        segment = self._active.segment if self._active is not None else None
+        if segment is not None and segment.log_bytes >= self._segment_bytes // 4:
+            self._ahead_due = now + _AHEAD_AGAIN_S
+            has_more = self._ahead.write_log()
+            self._ahead_due = now + (_AHEAD_S if has_more else _ROUND_S)
 
     def _trim(self) -> None:
         """Delete what nobody needs, the oldest first, and what could not be deleted before."""
@@ -232,6 +247,13 @@ class Keeper(threading.Thread):
         """Whether the oldest sealed segment can go without the journal forgetting where it ends."""
         later = [*self._kept[1:], *([self._active] if self._active is not None else [])]
         return bool(self._kept) and any(kept.last_block >= kept.first_block for kept in later)
+
+    def _let_go(self) -> None:
+        """Close what is open, without what was written ahead."""
+        for segment in [kept.segment for kept in self._kept if kept.segment is not None]:
+            with suppress(OSError, JournalError):  # the next start does it
+                segment.cut_log()
+            segment.close()
 
     def _settle(self) -> None:
         """Copy the logs of segments that stay for a while, and let go of them."""

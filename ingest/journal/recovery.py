@@ -10,19 +10,20 @@ need more than that, because the blocks in question may have been acknowledged:
 
 All blocks that are still right (see `salvage`) are written to a new segment under the same name; the
 files as they were found are moved to `damaged/`. What is missing then, readers notice and report as
-damaged blocks. The one damage that nobody can see is a wrong bit in the mark of the very last commit: it
-makes a commit look as if the power had gone before its end.
+damaged blocks. The one damage that nobody can see is in the very last commit: a wrong bit in its mark, or of
+a log written ahead in what its blocks need. It makes a commit look as if the power had gone before its end.
 """
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from ingest.clock import ClockReading
 from ingest.errors import JournalBrokenError
 from ingest.journal.salvage import frames, salvage
-from ingest.journal.segment import Segment, SegmentHead, companions, segment_paths
+from ingest.journal.segment import Segment, SegmentHead, companions, is_written_ahead, segment_paths
 from parser.block import Block, DamagedBlockError
 
 
@@ -52,10 +53,11 @@ def _inspect(path: Path) -> Found | None:
     """What a healthy segment holds; one that was never begun is deleted."""
     segment = Segment(path)
     try:
-        if _ends_before(segment.log_frames(), path):
-            raise JournalBrokenError(f"{path}: its log goes on behind a damaged place")
         head = segment.head()
         last = segment.last() if head is not None else None
+        if _goes_on(path, segment.log_frames(), last.id if last is not None else 0):
+            raise JournalBrokenError(f"{path}: its log goes on behind a damaged place")
+        segment.cut_log()
     finally:
         segment.close()
     if head is None and salvage(path, committed=True):
@@ -66,9 +68,16 @@ def _inspect(path: Path) -> Found | None:
     return Found(path, head, (last.id, last.next_record, last.stamp_us))
 
 
-def _ends_before(valid: int, path: Path) -> bool:
-    """Whether the log goes on, with a commit, behind the place where SQLite stopped reading it."""
-    return any(commits for number, (_, commits, _) in enumerate(frames(path)) if number >= valid)
+def _goes_on(path: Path, valid: int, last: int) -> bool:
+    """Whether the log goes on, with a commit, behind the place where SQLite stopped reading it.
+
+    Of a log written ahead the very last commit may be there in part, where the power went before its sync
+    was over. It was not acknowledged; only if a block behind `last` is whole it is more likely damage.
+    """
+    marks = [is_commit for _, is_commit, _ in islice(frames(path), valid, None)]
+    if any(marks[:-1]) or (any(marks) and not is_written_ahead(path)):
+        return True
+    return any(marks) and max(salvage(path), default=0) > last
 
 
 def _save(path: Path, journal: str) -> Found | None:

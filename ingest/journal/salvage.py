@@ -18,12 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ingest.journal.segment import PAGE_BYTES
+from ingest.journal.segment import FRAME_BYTES, LOG_HEADER_BYTES, PAGE_BYTES, read_log
 from parser.block import Block, DamagedBlockError, decode_block
 
-_LOG_HEADER_BYTES: Final = 32
 _FRAME_HEADER: Final = struct.Struct(">II16x")
-_FRAME_BYTES: Final = _FRAME_HEADER.size + PAGE_BYTES
 _LEAF: Final = 13
 _LEAF_HEADER_BYTES: Final = 8
 _MOST_LOCAL: Final = PAGE_BYTES - 35
@@ -50,11 +48,10 @@ _Choose = Callable[[list[_Version]], memoryview]
 
 def frames(path: Path) -> Iterator[tuple[int, bool, memoryview]]:
     """The whole frames of a segment's log, right or wrong: page, whether it commits, content."""
-    file = Path(f"{path}-wal")
-    log = memoryview(file.read_bytes() if file.exists() else b"")
-    for start in range(_LOG_HEADER_BYTES, len(log) - _FRAME_BYTES + 1, _FRAME_BYTES):
+    log = memoryview(read_log(path))
+    for start in range(LOG_HEADER_BYTES, len(log) - FRAME_BYTES + 1, FRAME_BYTES):
         page, pages_after_commit = _FRAME_HEADER.unpack_from(log, start)
-        yield page, bool(pages_after_commit), log[start + _FRAME_HEADER.size : start + _FRAME_BYTES]
+        yield page, bool(pages_after_commit), log[start + _FRAME_HEADER.size : start + FRAME_BYTES]
 
 
 def salvage(path: Path, *, committed: bool = False) -> dict[int, Block]:

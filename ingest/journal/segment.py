@@ -2,11 +2,12 @@
 
 WAL with `synchronous=FULL`: a commit returns when its bytes are synced. Pages of 8 KiB: a block of 1 KB
 costs 11 KB of log (69 KB with pages of 64 KiB), and large blocks gain nothing from larger ones.
-Checkpoints happen only when the keeper asks for one, never within a commit and never by closing. A new
-file is changed to WAL under `EXTRA`, so that the rollback journal of that change can't come back after a
-power cut.
+Checkpoints happen only when the keeper asks for one, never within a commit and never by closing. Behind its
+last frame a log may hold zeros, written ahead. A new file is changed to WAL under `EXTRA`, so that the
+rollback journal of that change can't come back after a power cut.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ APPLICATION_ID: Final = 0x48524A4C  # "HRJL"
 SCHEMA_VERSION: Final = 1
 
 PAGE_BYTES: Final = 8192
+LOG_HEADER_BYTES: Final = 32
+FRAME_BYTES: Final = 24 + PAGE_BYTES
 
 _SCHEMA: Final = f"""
 PRAGMA synchronous = EXTRA;
@@ -100,6 +103,26 @@ def disk_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in companions(path))
 
 
+def log_of(path: Path) -> Path:
+    """A segment's log."""
+    return Path(f"{path}-wal")
+
+
+def read_log(path: Path) -> bytes:
+    """What was ever written to a segment's log, up to whole frames; without the zeros written ahead."""
+    log = log_of(path)
+    content = log.read_bytes() if log.exists() else b""
+    used = len(content.rstrip(b"\0"))
+    frames = -(-(used - LOG_HEADER_BYTES) // FRAME_BYTES)
+    return content[: LOG_HEADER_BYTES + frames * FRAME_BYTES] if used else b""
+
+
+def is_written_ahead(path: Path) -> bool:
+    """Whether a segment's log has zeros behind what was written to it."""
+    log = log_of(path)
+    return log.exists() and log.stat().st_size > len(read_log(path))
+
+
 class Segment:
     """An open segment."""
 
@@ -110,6 +133,9 @@ class Segment:
             JournalError: it can't be opened, or is none of ours.
         """
         self.path = path
+        self.log_bytes = 0
+        """How far its log was written by this connection."""
+
         self._head: SegmentHead | None = None
         if not create:
             _require_a_page(path)
@@ -127,6 +153,7 @@ class Segment:
             self._db.set_busy_timeout(5000)
             self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self._db.wal_autocheckpoint(0)
+            self._db.set_wal_hook(self._on_commit)
             if create:
                 self._db.execute(_SCHEMA).fetchall()
             self._db.pragma("synchronous", "FULL")
@@ -163,6 +190,10 @@ class Segment:
             self._roll_back()
             raise
         self._head = None
+
+    def _on_commit(self, _: apsw.Connection, _name: str, frames: int) -> int:
+        self.log_bytes = LOG_HEADER_BYTES + frames * FRAME_BYTES
+        return apsw.SQLITE_OK
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
@@ -210,6 +241,13 @@ class Segment:
         with _errors(self.path):
             valid, _ = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
             return max(valid, 0)
+
+    def cut_log(self) -> None:
+        """Give back what of its log lies behind the last commit; nobody may write to it any more."""
+        frames, log = self.log_frames(), log_of(self.path)
+        used = LOG_HEADER_BYTES + frames * FRAME_BYTES if frames else 0
+        if log.exists() and log.stat().st_size > used:
+            os.truncate(log, used)
 
     def truncate_log(self) -> None:
         """Copy the log into the database and empty it, or do nothing while somebody reads."""

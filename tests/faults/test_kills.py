@@ -49,6 +49,7 @@ def found_at(server: Server, cut_before: set[Path]) -> set[str]:
     logs = [Path(f"{path}-wal") for path in segments]
     hit = {
         "making a file ahead": any(server.journal.glob("spare.new*")),
+        "writing a log ahead": any(server.journal.glob("spare-wal.new")),
         "between files": not (server.journal / "spare").exists(),
         "rotation": bool(logs) and not (logs[-1].exists() and logs[-1].stat().st_size),
         "sealed, not trimmed": len(segments) > 1,
@@ -60,7 +61,7 @@ def found_at(server: Server, cut_before: set[Path]) -> set[str]:
 
 def cut_segments(server: Server) -> set[Path]:
     """Logs whose segment is gone."""
-    return {log for log in server.journal.glob("*-wal") if not log.with_suffix(".db").exists()}
+    return {log for log in server.journal.glob("[0-9]*-wal") if not log.with_suffix(".db").exists()}
 
 
 def _behind(server: Server, segments: list[Path]) -> bool:

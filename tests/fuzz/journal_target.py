@@ -1,7 +1,8 @@
 """One input is damage to the files of a journal; it must start, and deliver all that was not damaged.
 
 The journal has three segments: one that was copied into its database, one that is sealed with its log, and
-one that was being written when its server was killed. It is made once and damaged in copies. An input:
+one that was being written when its server was killed, to a log written ahead. It is made once and damaged in
+copies. An input:
 
     0  whether the journal is written on afterwards, which takes longest: one value in sixteen
     then up to eight times: what is done, to which file, page, place in it (2), length, value, other page
@@ -10,6 +11,7 @@ What counts as damaged is found by comparing bytes: a block is whole if no byte 
 log has changed, or no byte of the pages in the database that hold its payload.
 """
 
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -21,7 +23,8 @@ import numpy as np
 
 from ingest.errors import JournalError
 from ingest.journal import Journal
-from ingest.journal.segment import PAGE_BYTES, Segment
+from ingest.journal.ahead import Ahead
+from ingest.journal.segment import PAGE_BYTES, Segment, read_log
 from ingest.settings import JournalSettings
 from parser.block import Block
 from storage.base import DamagedBlock
@@ -56,11 +59,12 @@ def original() -> Original:
     """Make the journal."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "journal"
-        blocks, spans = _write(folder)
+        blocks, spans, used = _write(folder)
         segment = Segment(folder / "00000001.db")
         segment.truncate_log()
         segment.close()
         files = {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
+        files["00000003.db-wal"] = used
     database = files["00000001.db"]
     for block in blocks:
         if spans[block.id][0][0] == "00000001.db-wal":
@@ -68,23 +72,27 @@ def original() -> Original:
     return Original(dict(sorted(files.items())), {block.id: block for block in blocks}, spans)
 
 
-def _write(folder: Path) -> tuple[list[Block], dict[int, list[Span]]]:
-    """Three segments, and which part of a log each commit wrote."""
+def _write(folder: Path) -> tuple[list[Block], dict[int, list[Span]], bytes]:
+    """Three segments, which part of a log each commit wrote, and the last log as it was in use."""
     blocks: list[Block] = []
     spans: dict[int, list[Span]] = {}
     with Desk(folder) as desk:
         desk.journal._keeper._segment_bytes = _SEGMENT_BYTES
+        desk.journal._keeper._ahead_due = math.inf
         while len(desk.segments()) < 3 or len(blocks) % len(_SIZES):
             size = _SIZES[len(blocks) % len(_SIZES)]
             blocks += chain(1, after=blocks[-1] if blocks else None, records=_RECORDS, size=size)
             desk.commit(blocks[-1:])
             until((folder / "spare").exists, "a file is made ahead")  # so that all files are always alike
+            if len(desk.segments()) == 2:
+                Ahead(folder, 2 * _SEGMENT_BYTES, vfs=None).write_log()
             log = f"{desk.segments()[-1]}-wal"
             start = max(
                 (end for ((name, _, end),) in spans.values() if name == log), default=_LOG_HEADER_BYTES
             )
-            spans[blocks[-1].id] = [(log, start, (folder / log).stat().st_size)]
-    return blocks, spans
+            spans[blocks[-1].id] = [(log, start, len(read_log(folder / desk.segments()[-1])))]
+        used = (folder / log).read_bytes()
+    return blocks, spans, used
 
 
 def _pages_of(database: bytes, payload: bytes) -> list[Span]:

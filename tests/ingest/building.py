@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from ingest.journal import Journal, JournalReader
+from ingest.journal.ahead import Ahead
 from ingest.settings import MIB, JournalSettings
 from parser.block import Block, chunk_table
 from parser.framing import Chunk, Ending
@@ -58,6 +59,14 @@ def until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain: {what}"
         time.sleep(0.002)
+
+
+def write_ahead(folder: Path, log_bytes: int) -> None:
+    """Make the files of a journal's first segment, which has otherwise none made ahead."""
+    ahead = Ahead(folder, log_bytes, vfs=None)
+    ahead.make()
+    while ahead.write_log():
+        pass
 
 
 def read_all(folder: Path, after: int = 0) -> list[Block | DamagedBlock]:

@@ -18,8 +18,9 @@ from ingest.errors import JournalBrokenError
 from ingest.journal import JournalState
 from ingest.journal.keeper import Keeper
 from ingest.journal.segment import Segment, disk_bytes
+from ingest.settings import MIB
 from parser.block import Block
-from tests.ingest.building import Desk, chain, read_all, same, until
+from tests.ingest.building import Desk, chain, read_all, same, until, write_ahead
 from tests.ingest.disks import Disk, Operation
 from tests.support.powercut import PowerCut
 
@@ -57,9 +58,12 @@ class Cuts:
                 self.left.append((into, acknowledged))
 
 
-def _cut_while_writing(tmp_path: Path, seed: int) -> tuple[list[Block], Cuts]:
+def _cut_while_writing(tmp_path: Path, seed: int, *, ahead: bool = False) -> tuple[list[Block], Cuts]:
     """Write through several segments, with a sink that follows, and cut the power now and then."""
     folder = tmp_path / "journal"
+    folder.mkdir()
+    if ahead:
+        write_ahead(folder, 2 * MIB)
     blocks = chain(90, size=40_000)
     with PowerCut() as power:
         cuts = Cuts(folder, power, seed)
@@ -84,10 +88,11 @@ def _lost(blocks: list[Block], cuts: Cuts) -> int:
     return lost
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path: Path, seed: int) -> None:
-    """Only what was synced is sure to be there afterwards, and that is enough."""
-    blocks, cuts = _cut_while_writing(tmp_path, seed)
+def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path: Path, seed: int, ahead: bool) -> None:  # noqa: FBT001
+    """Only what was synced is sure to be there, and that is enough; also in a log made ahead."""
+    blocks, cuts = _cut_while_writing(tmp_path, seed, ahead=ahead)
     assert len(cuts.left) > 10
     assert _lost(blocks, cuts) == 0
 

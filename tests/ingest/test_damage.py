@@ -9,14 +9,16 @@ import apsw
 import pytest
 
 from ingest.errors import JournalError
-from ingest.journal.segment import PAGE_BYTES, Segment
+from ingest.journal.segment import PAGE_BYTES, Segment, read_log
+from ingest.settings import MIB
 from parser.block import Block
 from storage.base import DamagedBlock
-from tests.ingest.building import SMALLEST, Desk, chain, read_all, same
+from tests.ingest.building import SMALLEST, Desk, chain, read_all, same, until, write_ahead
 
 pytestmark = pytest.mark.fault
 
 _SIZES = (9, 60, 400, 3000, 8190, 20_000, 70_000)
+_AHEAD = 4 * MIB
 _RECORDS = 3
 _PLACES = int(os.environ.get("HEADRACE_DAMAGES", "60"))
 """How many places each test damages; each has its own seed, which a failure shows."""
@@ -25,15 +27,26 @@ _PLACES = int(os.environ.get("HEADRACE_DAMAGES", "60"))
 class Original:
     """A journal of one segment, and which part of its log each block's commit wrote."""
 
-    def __init__(self, folder: Path, *, checkpointed: bool) -> None:
+    def __init__(self, folder: Path, *, checkpointed: bool = False, ahead: int = 0) -> None:
+        """`checkpointed` or as a kill leaves it; `ahead` bytes of its log were written before it began."""
         self.folder = folder
+        self.ahead = ahead
         self.blocks: list[Block] = []
         self.log_ends: list[int] = []
-        with Desk(folder, max_bytes=64 * SMALLEST) as desk:
+        writing = folder / "writing"
+        writing.mkdir(parents=True)
+        if ahead:
+            write_ahead(writing, ahead)
+        with Desk(writing, max_bytes=64 * SMALLEST) as desk:
             for size in random.Random(1).choices(_SIZES, k=70):  # noqa: S311  # always the same
                 self.blocks += chain(1, after=self.blocks[-1] if self.blocks else None, size=size)
                 desk.commit(self.blocks[-1:])
-                self.log_ends.append(self.log.stat().st_size)
+                self.log_ends.append(len(read_log(writing / "00000001.db")))
+            until((writing / "spare").exists, "a file is made ahead")
+            for file in writing.iterdir():
+                shutil.copy(file, folder)
+        shutil.rmtree(writing)
+        assert self.log.stat().st_size == (ahead or self.log_ends[-1])
         assert [path.name for path in folder.glob("*.db")] == ["00000001.db"]
         if checkpointed:
             segment = Segment(self.database)
@@ -65,6 +78,12 @@ class Damaged:
         self.database = folder / "00000001.db"
         self.log = folder / "00000001.db-wal"
 
+    def cut_log(self, at: int, size: int) -> None:
+        """As if nothing of it had been written from there on; it was made so long before."""
+        os.truncate(self.log, at)
+        if at < size:
+            os.truncate(self.log, size)
+
     def restart(self, original: Original) -> list[int]:
         """Start on it and write on; the ids of the blocks that were lost.
 
@@ -95,10 +114,16 @@ def flip(file: Path, bit: int) -> None:
     file.write_bytes(content)
 
 
-@pytest.fixture(scope="module")
-def in_log(tmp_path_factory: pytest.TempPathFactory) -> Original:
+@pytest.fixture(scope="module", params=[0, _AHEAD], ids=["log that grew", "log written ahead"])
+def in_log(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Original:
     """A journal that was killed: everything is in its log."""
-    return Original(tmp_path_factory.mktemp("original") / "log", checkpointed=False)
+    return Original(tmp_path_factory.mktemp("original") / "log", ahead=request.param)
+
+
+@pytest.fixture(scope="module")
+def written_ahead(tmp_path_factory: pytest.TempPathFactory) -> Original:
+    """The same, with zeros behind the last commit."""
+    return Original(tmp_path_factory.mktemp("original") / "ahead", ahead=_AHEAD)
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +136,19 @@ def in_database(tmp_path_factory: pytest.TempPathFactory) -> Original:
 def test_a_log_that_was_cut_keeps_all_commits_before_the_cut(
     in_log: Original, tmp_path: Path, seed: int
 ) -> None:
-    """Wherever it was cut; and the journal goes on behind them."""
+    """Wherever it was cut; and the journal goes on behind them.
+
+    In a log written ahead zeros follow, and the commit that was cut may have all that its block needs.
+    """
     cut = random.Random(seed).randrange(in_log.log_ends[-1])  # noqa: S311
     damaged = in_log.copy(tmp_path / "journal")
-    os.truncate(damaged.log, cut)
+    damaged.cut_log(cut, in_log.ahead)
     whole = sum(end <= cut for end in in_log.log_ends)
     with Desk(damaged.folder) as desk:
+        has_more = bool(in_log.ahead) and desk.journal.tail.block == whole + 1
+        whole += has_more
         assert desk.journal.tail.block == whole
+        assert not damaged.kept or has_more or not in_log.ahead
         later = chain(2, after=in_log.blocks[whole - 1] if whole else None)
         desk.commit(later)
         assert same(read_all(damaged.folder), in_log.blocks[:whole] + later)
@@ -135,6 +166,17 @@ def test_a_wrong_bit_in_the_log_costs_at_most_what_was_committed_with_it(
     commit = next(i for i, end in enumerate(in_log.log_ends, 1) if bit // 8 < end)
     assert set(lost) <= {commit}
     assert damaged.kept >= {"00000001.db", "00000001.db-wal"}
+
+
+@pytest.mark.parametrize("seed", range(_PLACES // 2))
+def test_a_wrong_bit_behind_a_log_written_ahead_costs_nothing(
+    written_ahead: Original, tmp_path: Path, seed: int
+) -> None:
+    """It may look like a commit behind a damaged place."""
+    bit = random.Random(seed).randrange(written_ahead.log_ends[-1] * 8, _AHEAD * 8)  # noqa: S311
+    damaged = written_ahead.copy(tmp_path / "journal")
+    flip(damaged.log, bit)
+    assert damaged.restart(written_ahead) == []
 
 
 @pytest.mark.parametrize("place", range(32))
