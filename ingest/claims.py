@@ -9,7 +9,6 @@ A device is told of once in `WINDOW_S`. What is remembered is bounded; the devic
 first.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -36,22 +35,16 @@ class Claim(msgspec.Struct, frozen=True):
     """The one that was heard first, and the other."""
 
 
-@dataclass(slots=True)
-class _Heard:
-    """Where a device was heard."""
-
-    connection: int
-    before: int = 0
-    """The connection before that; 0 where there was none."""
-
-    changed_us: int = 0
-
-
 class Claims:
     """What one sink has seen lately."""
 
     def __init__(self) -> None:
-        self._heard: dict[str, _Heard] = {}
+        self._on: dict[str, int] = {}
+        """The connection that each device was last heard on."""
+
+        self._left: dict[str, tuple[int, int]] = {}
+        """The one before, of those that changed, and when they did."""
+
         self._told: dict[str, int] = {}
         self._new: list[Claim] = []
 
@@ -62,26 +55,28 @@ class Claims:
 
     def note(self, parsed: ParsedBlock) -> None:
         """Take notice of who sent what in a block."""
-        pairs = Pairs.of(parsed.block, parsed.columns)
-        for pair in pairs.occurring:
-            connection, device = pairs.named(pair)
-            heard = self._heard.get(device)
-            if heard is None:
-                self._remember(device, connection)
-            elif heard.connection != connection:
-                self._move(device, heard, connection, parsed.block.stamp_us)
+        for connection, devices in Pairs.of(parsed.block, parsed.columns).by_connection():
+            for device in [device for device in devices if self._on.get(device) != connection]:
+                if device in self._on:
+                    self._move(device, connection, parsed.block.stamp_us)
+                else:
+                    self._remember(device, connection)
 
     def _remember(self, device: str, connection: int) -> None:
-        if len(self._heard) >= MAX_DEVICES:
-            del self._heard[next(iter(self._heard))]
-        self._heard[device] = _Heard(connection)
+        if len(self._on) >= MAX_DEVICES:
+            forgotten = next(iter(self._on))
+            del self._on[forgotten]
+            self._left.pop(forgotten, None)
+        self._on[device] = connection
 
-    def _move(self, device: str, heard: _Heard, connection: int, stamp_us: int) -> None:
+    def _move(self, device: str, connection: int, stamp_us: int) -> None:
         """The device comes on another connection than last time; a claim if it had left that one."""
-        twice = heard.before == connection and stamp_us - heard.changed_us <= _WINDOW_US
+        last = self._on[device]
+        before, changed_us = self._left.get(device, (0, 0))
+        twice = before == connection and stamp_us - changed_us <= _WINDOW_US
         if twice and self._is_news(device, stamp_us):
-            self._new.append(Claim(device, (connection, heard.connection)))
-        heard.before, heard.connection, heard.changed_us = heard.connection, connection, stamp_us
+            self._new.append(Claim(device, (connection, last)))
+        self._on[device], self._left[device] = connection, (last, stamp_us)
 
     def _is_news(self, device: str, stamp_us: int) -> bool:
         if stamp_us - self._told.get(device, -_WINDOW_US) < _WINDOW_US:

@@ -14,7 +14,7 @@ from parser.columns import Columns, parse_columns
 from parser.framing import Ending
 from parser.senders import bind
 
-TOGETHER_BYTES: Final = 1 << 18
+TOGETHER_BYTES: Final = 1 << 19
 """A bad record makes all that is read with it slower."""
 
 TALLY: Final = np.dtype(

@@ -4,7 +4,8 @@ A pair is one number, so what is asked of the rows is asked once for each pair t
 tens of thousands of rows and, as a rule, as many pairs as machines that are heard in a tick.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -41,16 +42,25 @@ class Pairs(NamedTuple):
         return cls(connections.tolist(), columns.devices, pairs)
 
     @property
-    def occurring(self) -> list[int]:
+    def occurring(self) -> NDArray[np.int64]:
         """Each pair that has a row, ascending."""
         size = len(self.connections) * len(self.devices)
         if size > _TABLE:
-            found: list[int] = np.unique(self.of_rows).tolist()
-        else:
-            seen = np.zeros(size, np.bool_)
-            seen[self.of_rows] = True
-            found = np.flatnonzero(seen).tolist()
-        return found
+            return np.unique(self.of_rows)
+        seen = np.zeros(size, np.bool_)
+        seen[self.of_rows] = True
+        return np.flatnonzero(seen)
+
+    def by_connection(self) -> Iterator[tuple[int, list[str]]]:
+        """Each connection of the block, and the devices that it sent for."""
+        occurring, width = self.occurring, len(self.devices)
+        bounds = np.searchsorted(occurring, width * np.arange(len(self.connections) + 1)).tolist()
+        codes = (occurring % max(width, 1)).tolist()
+        for connection, (first, last) in zip(self.connections, pairwise(bounds), strict=True):
+            if last - first == width:
+                yield connection, self.devices
+            else:
+                yield connection, [self.devices[code] for code in codes[first:last]]
 
     def named(self, pair: int) -> tuple[int, str]:
         """Connection and device of a pair."""
@@ -63,7 +73,7 @@ def bind(block: Block, columns: Columns) -> Columns:
     if block.allowed is None:
         return columns
     pairs, allowed = Pairs.of(block, columns), _by_connection(block.allowed)
-    wrong = [pair for pair in pairs.occurring if not _may(allowed, *pairs.named(pair))]
+    wrong = [pair for pair in pairs.occurring.tolist() if not _may(allowed, *pairs.named(pair))]
     if not wrong:
         return columns
     rows = np.flatnonzero(np.isin(pairs.of_rows, wrong))

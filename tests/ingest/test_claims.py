@@ -65,7 +65,7 @@ def test_many_claims_come_a_hundred_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     assert len(heard(seen, *((1, device) for device in devices), at_s=2)) == AT_ONCE
     assert len(seen.take()) == 50
     heard(seen, (1, b"another"), at_s=3)
-    assert (len(seen._heard), len(seen._told)) == (200, 150)
+    assert (len(seen._on), len(seen._told)) == (200, 150)
 
 
 async def test_a_claim_is_counted_shown_and_logged() -> None:

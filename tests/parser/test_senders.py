@@ -107,7 +107,7 @@ def test_a_record_of_the_wrong_sender_is_never_judged_again() -> None:
 
 
 def test_the_pairs_that_occur_are_named() -> None:
-    """Each once, however often."""
+    """Each once, however often; one by one, and by connection."""
     chunks = [
         (7, Chunk(RECORD % b"E0001" + RECORD % b"E0002", 2, 0, Ending.DELIMITER)),
         (5, Chunk(RECORD % b"E0001" * 3, 3, 0, Ending.DELIMITER)),
@@ -115,4 +115,6 @@ def test_the_pairs_that_occur_are_named() -> None:
     ]
     block = oracle.block_of(chunks, Rules())
     pairs = Pairs.of(block, ParsedBlock.of(block).columns)
-    assert [pairs.named(pair) for pair in pairs.occurring] == [(5, "E0001"), (7, "E0001"), (7, "E0002")]
+    named = [pairs.named(pair) for pair in pairs.occurring.tolist()]
+    assert named == [(5, "E0001"), (7, "E0001"), (7, "E0002")]
+    assert list(pairs.by_connection()) == [(5, ["E0001"]), (7, ["E0001", "E0002"])]
