@@ -37,6 +37,7 @@ class Asker:
         self._prepare = prepare
         self._deadline_s = deadline_s
         self._opening: asyncio.Future[Connected] | None = None
+        self._preparing: Connected | None = None
         self._questions = asyncio.Semaphore(_QUESTIONS)
 
     async def within(self, answer: Coroutine[Any, Any, T]) -> T:
@@ -69,11 +70,13 @@ class Asker:
         return await asyncio.shield(self._opening)
 
     async def close(self) -> None:
-        """Let go of the cluster."""
+        """Let go of the cluster; of one that is being prepared too, which may have to wait for its nodes."""
         opening, self._opening = self._opening, None
         if opening is None:
             return
         if not opening.done():
+            if self._preparing is not None:
+                await asyncio.to_thread(self._preparing.close)
             await asyncio.wait([opening])
         if not _has_failed(opening):
             await asyncio.to_thread(opening.result().close)
@@ -92,12 +95,14 @@ class Asker:
                 raise meaning(self._settings, error) from error
 
     def _open(self) -> Connected:
-        connected = Connected(self._settings)
+        connected = self._preparing = Connected(self._settings)
         try:
             self._prepare(connected)
         except BaseException:
             connected.close()
             raise
+        finally:
+            self._preparing = None
         return connected
 
 

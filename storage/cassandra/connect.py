@@ -22,6 +22,7 @@ from cassandra.cluster import (
     EXEC_PROFILE_DEFAULT,
     Cluster,
     ExecutionProfile,
+    NoHostAvailable,
     Session,
 )
 from cassandra.connection import ConnectionException
@@ -44,6 +45,7 @@ _CONNECT_S: Final = 5.0
 _REQUEST_S: Final = 10.0
 _SCHEMA_S: Final = 30.0
 _AGREEMENT_S: Final = 60.0
+_ASK_AGAIN_S: Final = 1.0
 _LOOK_S: Final = 0.2
 _RECONNECT_S: Final = 1.0
 _HEARTBEAT_S: Final = 10.0
@@ -91,7 +93,7 @@ class Connected:
     """A cluster with a session; one for each process and purpose.
 
     Raises:
-        StorageError: no node can be reached, or it doesn't let us in.
+        StorageError: no node can be reached, it doesn't let us in, or has no such datacenter.
     """
 
     def __init__(self, settings: CassandraSettings) -> None:
@@ -100,8 +102,11 @@ class Connected:
             self._cluster = _cluster(settings)
             try:
                 self.session: Session = self._cluster.connect()
-            except BaseException:
+            except BaseException as error:
+                elsewhere = _elsewhere(settings, self._cluster)
                 self._cluster.shutdown()
+                if elsewhere is not None and isinstance(error, NoHostAvailable):
+                    raise elsewhere from error
                 raise
         self.session.use_client_timestamp = False
         self.session.client_protocol_handler = Handler
@@ -121,12 +126,12 @@ class Connected:
         just started on few cores takes longer.
 
         Raises:
-            StoreUnavailableError: the nodes don't agree.
+            StoreUnavailableError: the nodes don't agree, or it was closed meanwhile.
         """
         self.execute(cql)
         deadline = time.monotonic() + _AGREEMENT_S
-        while (left := deadline - time.monotonic()) > 0:
-            if self._agreed(left):
+        while (left := deadline - time.monotonic()) > 0 and not self._cluster.is_shutdown:
+            if self._agreed(min(left, _ASK_AGAIN_S)):
                 return
             time.sleep(_LOOK_S)
         raise StoreUnavailableError(f"{shown(self.settings)}: its nodes don't agree on the schema")
@@ -226,6 +231,18 @@ def _cluster(settings: CassandraSettings) -> Cluster:
         idle_heartbeat_timeout=_HEARTBEAT_S,
         monitor_reporting_enabled=False,
         application_name="headrace",
+    )
+
+
+def _elsewhere(settings: CassandraSettings, cluster: Cluster) -> SchemaError | None:
+    """What is wrong if the cluster can be reached and knows of no datacenter like the one configured."""
+    wanted = settings.local_datacenter
+    known = sorted({host.datacenter for host in cluster.metadata.all_hosts() if host.datacenter})
+    if wanted is None or not known or wanted in known:
+        return None
+    return SchemaError(
+        f"{shown(settings)}: it has no datacenter {wanted!r} but {', '.join(known)}; "
+        "see [storage.cassandra] local_datacenter"
     )
 
 

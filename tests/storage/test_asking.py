@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
+from storage.cassandra import asking
 from storage.cassandra.asking import Asker
 from storage.cassandra.connect import Connected
 from storage.errors import StoreSlowError, StoreUnavailableError
@@ -70,6 +71,25 @@ async def test_an_opening_that_failed_is_tried_again() -> None:
             await asker.connect()
     assert isinstance(await asker.connect(), _Opened)
     await asker.close()
+
+
+async def test_closing_ends_a_preparation_that_waits() -> None:
+    """As for nodes that stand still, and so don't agree on the schema."""
+    preparing, cut, opened = threading.Event(), threading.Event(), _Opened()
+    patch.object(opened, "close", cut.set).start()
+
+    def prepare(_: Connected) -> None:
+        preparing.set()
+        assert cut.wait(20)
+        raise StoreUnavailableError("closed")
+
+    asker = Asker(CassandraSettings(), prepare, deadline_s=0.01)
+    with patch.object(asking, "Connected", lambda _: opened):
+        opening = asyncio.ensure_future(asker.connect())
+        assert await asyncio.to_thread(preparing.wait, 20)
+        await asker.close()
+    with pytest.raises(StoreUnavailableError):
+        await opening
 
 
 async def test_closing_waits_for_an_opening() -> None:

@@ -2,10 +2,13 @@
 
 import asyncio
 import re
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -51,6 +54,16 @@ def connected(settings: CassandraSettings) -> Iterator[Connected]:
 @pytest.fixture
 def session(connected: Connected) -> Session:
     return connected.session
+
+
+def test_a_datacenter_that_is_not_there_is_named(settings: CassandraSettings) -> None:
+    """As are those that are: the nodes can be reached, so that isn't what is said."""
+    right = msgspec.structs.replace(settings, local_datacenter="datacenter1")
+    Connected(right).close()
+    wrong = msgspec.structs.replace(settings, local_datacenter="Datacenter1")
+    with pytest.raises(SchemaError, match="no datacenter 'Datacenter1' but datacenter1") as error:
+        Connected(wrong)
+    assert not error.value.retriable
 
 
 def test_it_is_made_once_and_found_again(connected: Connected, session: Session) -> None:
@@ -100,6 +113,23 @@ def test_a_change_of_the_schema_waits_until_all_nodes_know_it(
         with pytest.raises(StoreUnavailableError, match="its nodes don't agree on the schema"):
             connected.define(keyspace)
     assert min(asked) > 0, "of 0 seconds the driver says that all agree"
+
+
+def test_who_closes_waits_for_no_agreement(settings: CassandraSettings) -> None:
+    """A node that stands still agrees to nothing, and the server has to end."""
+    connected = Connected(settings)
+    asked = threading.Event()
+
+    def never(_: float) -> bool:
+        asked.set()
+        return False
+
+    with patch.object(connected, "_agreed", never), ThreadPoolExecutor(1) as beside:
+        defining = beside.submit(connected.define, keyspace_cql(settings.keyspace, connected.datacenter, 1))
+        assert asked.wait(20)
+        connected.close()
+        with pytest.raises(StoreUnavailableError, match="don't agree"):
+            defining.result(10)
 
 
 def test_another_programs_keyspace_is_left_alone(connected: Connected, session: Session) -> None:
