@@ -34,7 +34,6 @@ from storage.errors import CursorMovedError, DatabaseRestartedError, StorageErro
 from storage.factory import open_writer
 from storage.settings import StorageSettings
 
-_BATCH_BYTES: Final = 8 << 20
 _LOOK_EVERY_S: Final = 1.0
 _FIRST_REST_S: Final = 0.25
 _LONGEST_REST_S: Final = 2.0
@@ -161,13 +160,14 @@ class _Sink:
 
     def _next_batch(self) -> _Batch:
         """What is there to write; behind, in a thread, while the batch before it is written."""
-        blocks = self._reader.read(self._read, _BATCH_BYTES)
+        wanted = self._task.storage.batch_bytes
+        blocks = self._reader.read(self._read, wanted)
         if blocks:
             self._read = blocks[-1].id
         readable = [item for item in blocks if isinstance(item, Block)]
         parsed = iter(ParsedBlock.of_all(readable))
         items = [next(parsed) if isinstance(item, Block) else item for item in blocks]
-        return _Batch(items, full=sum(len(block.payload) for block in readable) >= _BATCH_BYTES)
+        return _Batch(items, full=sum(len(block.payload) for block in readable) >= wanted)
 
     def close(self) -> None:
         """Let go of the journal."""

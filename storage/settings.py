@@ -6,6 +6,7 @@ import msgspec
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _SQLITE_LINGER_S: Final = 0.1
+_MIB: Final = 1 << 20
 
 
 class SqliteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,3 +105,12 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def linger_s(self) -> float:
         """How long a sink that keeps up waits for more before it writes."""
         return self.cassandra.linger_ms / 1000 if self.backend == "cassandra" else _SQLITE_LINGER_S
+
+    @property
+    def batch_bytes(self) -> int:
+        """How much a sink that is behind writes in one step, about.
+
+        A cluster has nothing to do from the last rows of a step to the first of the next; a transaction of
+        SQLite holds up readers of the file's log.
+        """
+        return 24 * _MIB if self.backend == "cassandra" else 8 * _MIB
