@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.faults.drift import BOUNDS, MIB, Bound, drift
-from tests.faults.figures import Figures, Row, markdown
+from tests.faults.figures import Figures, Row, Table, markdown
 from tests.faults.waiting import wait_until
 
 pytestmark = pytest.mark.fault
@@ -59,6 +59,34 @@ def test_the_table_says_what_was_counted_also_when_it_is_interrupted(tmp_path: P
     assert interrupted.verdict == "interrupted"
     assert f"--tls --only '{_QUICK}" in written.head
     assert (tmp_path / "endurance.md").read_text() == markdown(written.rows, written.head)
+
+
+def test_cases_of_one_test_are_one_row(tmp_path: Path) -> None:
+    """It has failed if one of them has, and says how many there were."""
+    table = Table(tmp_path, "head")
+    for verdict in ("passed", "skipped", "passed"):
+        table.case("damage", verdict, 1.0)
+    table.case("other", "passed", 2.0)
+    assert [(row.fault, row.verdict, row.note) for row in read(tmp_path).rows] == [
+        ("damage", "passed", "2 passed, 1 skipped"),
+        ("other", "passed", ""),
+    ]
+    table.case("damage", "failed: lost", 0.5)
+    table.case("damage", "passed", 0.5)
+    (row,) = [row for row in read(tmp_path).rows if row.fault == "damage"]
+    assert (row.verdict, row.note) == ("failed: lost", "3 passed, 1 skipped, 1 failed")
+    assert row.seconds == 4.0
+
+
+def test_tests_of_other_rooms_are_in_the_table(tmp_path: Path) -> None:
+    """Without TLS; with it they would be the same again."""
+    for options, expected in (((), ["a damaged file made ahead is not written to"]), (("--tls",), [])):
+        table = tmp_path / str(len(options))
+        said, _ = start(table, "--short", "--only", "damaged_file_made_ahead", *options).communicate(
+            timeout=120
+        )
+        found = [row.fault for row in read(table).rows] if (table / "endurance.json").exists() else []
+        assert found == expected, said
 
 
 def test_what_is_lost_is_counted_by_number_or_by_the_books() -> None:

@@ -1,10 +1,11 @@
 """`python -m tests.faults`: every fault in its long form, and one table of what was sent, stored and lost.
 
-It is pytest on this folder: a scenario is a fault test, its size is short in the suite and long here. It
-stops by itself, says at the start how long that takes, and whatever ends it leaves the table so far.
-Exit status: pytest's.
+It is pytest on this folder: a scenario is a fault test, its size is short in the suite and long here. Without
+TLS those of other rooms come too: disks, damaged files, clocks, pages that nobody reads. It stops by itself,
+says at the start how long that takes, and whatever ends it leaves the table so far. Exit status: pytest's.
 """
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +13,10 @@ from typing import Final
 
 import click
 import pytest
+
+_BESIDE: Final = ("ingest", "storage", "web")
+_DAMAGES: Final = "500"
+"""Places where each kind of damage is tried."""
 
 _OF_THE_ORACLE: Final = "test_oracle.py"
 """Breaks tables on purpose to see whether the oracle notices."""
@@ -32,10 +37,20 @@ def main(*, only: str, soak_seconds: float, short: bool, tls: bool, table: Path 
     here = Path(__file__).parent
     table = table or Path("data", "endurance-tls" if tls else "endurance")
     made_by = shlex.join(["python", "-m", "tests.faults", *sys.argv[1:]])
-    options = [str(here), f"--ignore={here / _OF_THE_ORACLE}", f"--table={table}", f"--made-by={made_by}"]
+    folders = [here] if tls else [here, *(here.parent / name for name in _BESIDE)]
+    options = [
+        *map(str, folders),
+        "-m",
+        "fault",
+        f"--ignore={here / _OF_THE_ORACLE}",
+        f"--table={table}",
+        f"--made-by={made_by}",
+    ]
     options += ["-k", only] if only else []
     options += ["--tls"] if tls else []
-    options += [] if short else ["--long", f"--soak-seconds={soak_seconds}"]
+    if not short:
+        options += ["--long", f"--soak-seconds={soak_seconds}"]
+        os.environ.setdefault("HEADRACE_DAMAGES", _DAMAGES)
     sys.exit(pytest.main(options))
 
 

@@ -12,6 +12,7 @@ from benchmarks.report import describe_machine
 from devcluster import Cluster, missing
 from storage.settings import CassandraSettings
 from tests.faults import wire as wires
+from tests.faults.cases import TABLE, fault_of, verdict_of
 from tests.faults.figures import Figures, Table, begin
 from tests.faults.harness import Server, Settings
 from tests.support.certificates import Certificates
@@ -29,7 +30,6 @@ _DENYLIST = {
 
 MakeServer = Callable[..., Server]
 
-_TABLE = pytest.StashKey[Table]()
 _VERDICT = pytest.StashKey[str]()
 _SECONDS = pytest.StashKey[float]()
 
@@ -47,19 +47,21 @@ def pytest_configure(config: pytest.Config) -> None:
     """Begin the table."""
     if folder := config.getoption("--table", default=None):
         when = time.strftime("%Y-%m-%d")
-        config.stash[_TABLE] = Table(
+        config.stash[TABLE] = Table(
             folder, f"{when}, {describe_machine()}, `{config.getoption('--made-by')}`"
         )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The wire; outages of a minute and of ten in the long form, in the short one as the test likes."""
+    """The wire; outages of a minute and of ten, and one and three nodes of Cassandra in the long form."""
     long = metafunc.config.getoption("--long", default=False)
     if kinds := _wires(metafunc, long=long):
         metafunc.parametrize("wire", kinds, indirect=True)
     if "outage_s" in metafunc.fixturenames:
         seconds = {"60 s": 60.0, "600 s": 600.0} if long else {"short": None}
         metafunc.parametrize("outage_s", list(seconds.values()), ids=list(seconds))
+    if long and {"cluster", "network"} & set(metafunc.fixturenames):
+        metafunc.parametrize("nodes", [1, 3], ids=["one node", "three nodes"])
 
 
 def _wires(metafunc: pytest.Metafunc, *, long: bool) -> list[str]:
@@ -100,7 +102,7 @@ def pytest_runtest_makereport(
     """Keep what became of a test, for its row in the table."""
     report = yield
     if report.when == "call" or not report.passed:
-        item.stash[_VERDICT] = _verdict(report)
+        item.stash[_VERDICT] = verdict_of(report)
         item.stash[_SECONDS] = call.duration
     return report
 
@@ -110,22 +112,13 @@ def figures(request: pytest.FixtureRequest, *, long_form: bool) -> Iterator[Figu
     """What the test counts; its row in the table, where one is made, and what it finds in the end."""
     found = begin(judges_speed=long_form)
     yield found
-    table = request.config.stash.get(_TABLE, None)
+    table = request.config.stash.get(TABLE, None)
     stash = request.node.stash
     verdict = stash.get(_VERDICT, "interrupted")
     if table is not None:
-        fault = request.node.name.removeprefix("test_").replace("_", " ")
-        table.add(found.row(fault, verdict, stash.get(_SECONDS, 0.0)))
+        table.add(found.row(fault_of(request.node.name), verdict, stash.get(_SECONDS, 0.0)))
     if verdict == "passed" and found.findings:
         pytest.fail("; ".join(found.findings))
-
-
-def _verdict(report: pytest.TestReport) -> str:
-    """In few words; of a failure the first line that says what was wrong."""
-    if report.outcome != "failed":
-        return report.outcome
-    wrong = (line.removeprefix("E").strip() for line in report.longreprtext.splitlines() if line[:2] == "E ")
-    return f"failed: {next(wrong, '')[:200]}"
 
 
 @pytest.fixture(scope="session")
@@ -189,7 +182,8 @@ def one_node(tmp_path_factory: pytest.TempPathFactory, sync_s: float) -> Iterato
 def cluster_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster of three, which takes most of a minute to start."""
     need(not missing(), missing())
-    with Cluster(tmp_path_factory.mktemp("three"), nodes=3, port=0) as cluster:
+    settings = {**_DENYLIST, "hinted_handoff_enabled": False}  # a copy that was missed stays missing
+    with Cluster(tmp_path_factory.mktemp("three"), nodes=3, port=0, settings=settings) as cluster:
         yield cluster
 
 
@@ -201,19 +195,33 @@ def three_nodes(cluster_of_three: Cluster) -> Cluster:
 
 
 @pytest.fixture
-def tables(one_node: Cluster) -> CassandraSettings:
-    """Tables that nobody has used, on a node that is up."""
-    one_node.start()
-    return tables_on(one_node)
+def nodes() -> int:
+    """How many nodes the test's Cassandra has; one or, in the long form, also three."""
+    return 1
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest, nodes: int) -> Cluster:
+    """All of its nodes are up, and tests may stop, pause and kill them."""
+    found: Cluster = request.getfixturevalue("one_node" if nodes == 1 else "cluster_of_three")
+    found.start()
+    return found
+
+
+@pytest.fixture
+def tables(cluster: Cluster) -> CassandraSettings:
+    """Tables that nobody has used; on three nodes each row has three copies, and a majority decides."""
+    return tables_on(cluster)
 
 
 def tables_on(cluster: Cluster, **settings: object) -> CassandraSettings:
-    """A keyspace on this cluster that nobody has used."""
+    """A keyspace on this cluster that nobody has used, with copies on up to three of its nodes."""
     return msgspec.convert(
         {
             "contact_points": cluster.contact_points,
             "port": cluster.port,
             "keyspace": f"fault_{uuid4().hex[:12]}",
+            "replication_factor": min(len(cluster.nodes), 3),
             **settings,
         },
         CassandraSettings,

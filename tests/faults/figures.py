@@ -17,6 +17,7 @@ more of them than were sent was counted wrongly, or stored wrongly. So is, in th
 than it may (`within`): it is judged when the test is over, so that its rows are counted whatever came of it.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -150,6 +151,10 @@ def markdown(rows: Sequence[Row], head: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _kind(verdict: str) -> str:
+    return verdict.partition(":")[0]
+
+
 def _line(row: Row) -> str:
     counts = (row.sent, row.acknowledged, row.stored, row.lost, row.twice)
     shown = [f"{count:,}".replace(",", " ") for count in counts] if row.sent else ["" for _ in counts]
@@ -167,10 +172,26 @@ class Table:
         self.folder = folder
         self.rows: list[Row] = []
         self._head = head
+        self._cases: dict[str, list[str]] = {}
 
     def add(self, row: Row) -> None:
         """One more."""
         self.rows.append(row)
+        self._write()
+
+    def case(self, fault: str, verdict: str, seconds: float) -> None:
+        """One more case of a test that counts no records; all its cases are one row."""
+        cases = self._cases.setdefault(fault, [])
+        cases.append(verdict)
+        before = [row for row in self.rows if row.fault == fault]
+        wrong = next((case for case in cases if case.startswith("failed")), None)
+        overall = wrong or ("passed" if "passed" in cases else verdict)
+        counted = ", ".join(f"{count} {kind}" for kind, count in Counter(map(_kind, cases)).items())
+        self.rows = [row for row in self.rows if row.fault != fault]
+        took = seconds + sum(row.seconds for row in before)
+        self.add(Row(fault, overall, 0, 0, 0, 0, 0, None, None, took, counted if len(cases) > 1 else ""))
+
+    def _write(self) -> None:
         (self.folder / "endurance.json").write_bytes(
             msgspec.json.format(msgspec.json.encode({"head": self._head, "rows": self.rows}))
         )
