@@ -49,16 +49,19 @@ class Cluster:
         port: int = 9042,
         settings: Mapping[str, object] | None = None,
         heap_mib: int | None = None,
+        told_address: str | None = None,
     ) -> None:
         """Settings are extra keys of `cassandra.yaml`; port 0 takes a free one. Raises FolderError.
 
-        One node is on 127.0.0.1 with 2 GiB of heap; several begin at 127.0.0.2, with 768 MiB each.
+        One node is on 127.0.0.1 with 2 GiB of heap; several begin at 127.0.0.2, with 768 MiB each. Where
+        something stands before the nodes, clients are told addresses that begin at `told_address`.
         """
         self.folder = folder.resolve()
         wanted = Layout(nodes, first_address or ("127.0.0.1" if nodes == 1 else "127.0.0.2"), port, 0)
         self._layout = _settle(wanted, read_layout(self.folder), self.folder)
         self._settings = dict(settings or {})
         self._heap_mib = heap_mib or (2048 if nodes == 1 else 768)
+        self._told_address = told_address
         self.nodes = [self._node(number, address) for number, address in enumerate(self.contact_points, 1)]
 
     @property
@@ -138,6 +141,8 @@ class Cluster:
             storage_port=self._layout.storage_port,
             seeds=self.contact_points,
         )
+        if self._told_address is not None:
+            told["broadcast_rpc_address"] = str(ip_address(self._told_address) + number - 1)
         return Node(folder, address, self.port, {**told, **self._settings}, self._heap_mib)
 
 

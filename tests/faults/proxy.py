@@ -87,9 +87,12 @@ class Direction:
 class Proxy:
     """Listens on a port of its own, for as long as it is entered."""
 
-    def __init__(self, host: str, port: int, *, read: Read = read_frame) -> None:
+    def __init__(
+        self, host: str, port: int, *, read: Read = read_frame, listen: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> None:
         """What is sent to it goes to this address; `read` says what a frame is."""
         self.port = 0
+        self._listen = listen
         self.target = (host, port)
         """May be changed at any time, for new connections."""
 
@@ -107,7 +110,7 @@ class Proxy:
     def __enter__(self) -> Self:
         """Listen."""
         self._thread.start()
-        self._server = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self._server = self._do(asyncio.start_server(self._serve, *self._listen))
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

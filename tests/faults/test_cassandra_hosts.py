@@ -40,7 +40,7 @@ _YOUNG_S = 150.0
 @pytest.fixture
 def shared(three_nodes: Cluster) -> CassandraSettings:
     """The tables that both servers write, in a majority of three copies."""
-    return tables_on(three_nodes, replication_factor=3, consistency="QUORUM")
+    return tables_on(three_nodes, consistency="QUORUM")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.faults.cassandra_oracle import check_all, on_cassandra
 from tests.faults.conftest import MakeServer, tables_on
 from tests.faults.figures import Figures
 from tests.faults.harness import Server
-from tests.faults.sender import Sender
+from tests.faults.sender import SILENCE_S, Sender
 from tests.faults.waiting import wait_until
 
 pytestmark = [pytest.mark.fault, pytest.mark.cassandra, pytest.mark.timeout(400)]
@@ -19,15 +19,12 @@ _STORED: Final = 'headrace_records_stored_total{sink="tables"}'
 _WRITING_AGAIN_S: Final = 15.0
 
 
-@pytest.mark.long(minutes=5)
+@pytest.mark.long(minutes=3)
 def test_nodes_are_killed_until_no_majority_is_left(
-    make_server: MakeServer, three_nodes: Cluster, figures: Figures, *, long_form: bool
+    make_server: MakeServer, three_nodes: Cluster, figures: Figures
 ) -> None:
-    """One of three: no trouble at all. Two: the journal takes it all and says why. Back: all is stored.
-
-    In the long form all three are killed and started together then.
-    """
-    tables = tables_on(three_nodes, replication_factor=3, consistency="QUORUM")
+    """One of three: no trouble at all. Two: the journal takes it all and says why. Back: all is stored."""
+    tables = tables_on(three_nodes, consistency="QUORUM")
     _, second, third = three_nodes.nodes
     server = make_server(on_cassandra(tables))
     server.start(seconds=60)
@@ -48,15 +45,36 @@ def test_nodes_are_killed_until_no_majority_is_left(
     second.start()
     second.wait_up()
     figures.within("with a majority rows again", _until_rows(server), _WRITING_AGAIN_S)
-    if long_form:
-        for node in three_nodes.nodes:
-            node.kill()
-        three_nodes.start()
-        figures.within("with all that were started together", _until_rows(server), _WRITING_AGAIN_S)
     sender.stop()
     server.wait_drained(120)
     check_all(server, tables, [sender])
     three_nodes.stop()  # three nodes at rest would still cost the tests that come after this
+
+
+@pytest.mark.long(minutes=3)
+def test_one_node_that_stands_still_is_not_noticed(
+    make_server: MakeServer, three_nodes: Cluster, figures: Figures, *, long_form: bool
+) -> None:
+    """Its connections live and nothing comes of them; rows go on being written, and machines are answered."""
+    tables = tables_on(three_nodes, consistency="QUORUM")
+    server = make_server(on_cassandra(tables))
+    server.start(seconds=60)
+    sender = Sender("M", server.ack_port, per_second=2_000)
+    sender.start()
+    wait_for_rows(server, 5_000)
+    still = three_nodes.nodes[2]
+    still.pause()
+    try:
+        for _ in range(10 if long_form else 2):
+            figures.within("rows again", _until_rows(server), _WRITING_AGAIN_S)
+            wait_for_rows(server, 10_000)
+            assert server.ready().ready, "machines notice nothing"
+    finally:
+        still.resume()
+    sender.stop()
+    server.wait_drained(120)
+    figures.within("silent for at most", sender.longest_silence_s, SILENCE_S)
+    check_all(server, tables, [sender])
 
 
 def _until_rows(server: Server) -> float:
