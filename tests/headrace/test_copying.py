@@ -19,6 +19,7 @@ from tests.faults.sender import deliver, record
 from tests.headrace.conftest import Call
 from tests.support.cassandra import Cassandra
 
+_MANY = 200_000
 COPY = ("db", "copy", "--from", "sqlite", "--to", "cassandra")
 
 
@@ -89,11 +90,7 @@ def test_a_cluster_that_is_not_there_can_be_tried_again(call: Call, server: Serv
 @pytest.mark.cassandra
 def test_the_server_goes_on_where_it_was(server: Server, cassandra: Cassandra) -> None:
     """Interrupted, run again, and then the same journal on the cluster: nothing lost, nothing twice."""
-    cluster = {
-        "contact_points": cassandra.contact_points,
-        "port": cassandra.port,
-        "keyspace": cassandra.keyspace(),
-    }
+    cluster = _cluster(cassandra)
     server.configure({"storage.cassandra": cluster})
     server.start()
     deliver(server.ack_port, record("E1", 1) + record("E2", 2) + b"no##", records=4)
@@ -118,6 +115,35 @@ def test_the_server_goes_on_where_it_was(server: Server, cassandra: Cassandra) -
     assert "everything is copied already" in again.stdout
 
 
+@pytest.mark.cassandra
+def test_killed_at_any_moment_it_goes_on(server: Server, cassandra: Cassandra) -> None:
+    """No row is missing in the end and none is twice, however often it was killed."""
+    cluster = _cluster(cassandra)
+    server.configure({"storage.cassandra": cluster})
+    server.start()
+    sent = b"".join(record(f"E{number % 40}", number) for number in range(_MANY))
+    deliver(server.ack_port, sent, records=_MANY)
+    server.wait_drained()
+    assert server.stop() == 0
+    killed = [_killed(server.config, after_s) for after_s in (1.5, 0.8, 2.5, 1.1, 2.0)]
+    assert any(killed), "each time it was done before"
+    assert _copy(server.config).returncode == 0
+    server.configure({"storage.cassandra": cluster, "storage": {"backend": "cassandra"}})
+    with closing(open_books(load_config(server.config).storage)) as books:
+        found = reconcile(books, waiting=0)
+    assert found.findings == []
+    assert found.readings == found.stored == _MANY
+
+
+def _cluster(cassandra: Cassandra) -> dict[str, object]:
+    """How a configuration names it, with a keyspace that is not there yet."""
+    return {
+        "contact_points": cassandra.contact_points,
+        "port": cassandra.port,
+        "keyspace": cassandra.keyspace(),
+    }
+
+
 def _copy(config: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [COMMAND, *COPY, "--config", config], capture_output=True, text=True, timeout=200, check=False
@@ -133,6 +159,18 @@ def _interrupted(config: Path) -> int:
         process.send_signal(signal.SIGINT)
         assert "interrupted; what is copied stays; run the same command again" in process.stderr.read()
     return process.returncode
+
+
+def _killed(config: Path, after_s: float) -> bool:
+    """Kill a copy after so long; whether it was under way."""
+    command: list[str | Path] = [COMMAND, *COPY, "--config", config]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            process.communicate(timeout=after_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return True
+    return False
 
 
 async def _history(config: Path) -> list[Reading]:
