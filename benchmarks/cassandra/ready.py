@@ -32,8 +32,8 @@ from storage.rows import Rows
 from storage.settings import CassandraSettings
 
 DEVICES: Final = 100
-PART_ROWS: Final = 280_000
-"""As many as a sink writes at once when it is behind: 8 MiB."""
+PART_ROWS: Final = 840_000
+"""As many as a sink writes at once when it is behind: 24 MiB."""
 
 NODE: Final = 1
 """Another one than that of the measured servers, which may write into the same keyspace."""
