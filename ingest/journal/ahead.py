@@ -10,15 +10,23 @@ faster than that, a segment's log grows with its commits until one is ready agai
 """
 
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
-from ingest.errors import JournalBrokenError
-from ingest.journal.segment import Segment, companions, log_of
+from ingest.errors import JournalBrokenError, JournalFullError
+from ingest.journal.segment import Segment, companions, delete, log_of
 from ingest.settings import MIB
 
 _ZEROS: Final = bytes(MIB)
 _PART_BYTES: Final = 4 * MIB
+_SPARE_LOGS: Final = 3
+"""Less room on the disk than that of so many logs is left to the commits."""
+
+
+def log_bytes_for(segment_bytes: int) -> int:
+    """How long a log has to be: the last commit goes beyond the size of its segment."""
+    return segment_bytes + segment_bytes // 16
 
 
 class Ahead:
@@ -40,8 +48,7 @@ class Ahead:
         if self._database.exists():
             return
         making = self._database.with_suffix(".new")
-        for file in companions(making):
-            file.unlink()
+        delete(making)
         segment = Segment(making, create=True, vfs=self._vfs)
         segment.truncate_log()
         segment.close()
@@ -52,15 +59,23 @@ class Ahead:
     def write_log(self) -> bool:
         """Write the next part of the log; whether there is more to write.
 
+        On a disk that is nearly full there is none: its room is for the commits.
+
         Raises:
             OSError: it can't be written; what was written of it is deleted.
         """
-        if self._log.exists():
-            return False
         making = self._log.with_suffix(".new")
+        if shutil.disk_usage(self._log.parent).free < _SPARE_LOGS * self._log_bytes:
+            self._log.unlink(missing_ok=True)
+            making.unlink(missing_ok=True)
+            return False
+        if self._has_log():
+            return False
         try:
             with making.open("ab") as file:
-                missing = self._log_bytes - file.tell()
+                if file.tell() > self._log_bytes:
+                    file.truncate(self._log_bytes)
+                missing = max(self._log_bytes - file.tell(), 0)
                 part = min(missing, _PART_BYTES)
                 for start in range(0, part, MIB):
                     file.write(_ZEROS[: part - start])
@@ -83,7 +98,7 @@ class Ahead:
         """
         if not self._database.exists():
             return None
-        if self._log.exists():
+        if self._has_log():
             self._log.rename(log_of(path))
         self._database.rename(path)
         try:
@@ -91,8 +106,19 @@ class Ahead:
             if segment.is_sound():
                 return segment
             segment.close()
+        except JournalFullError:
+            delete(path)
+            raise
         except JournalBrokenError:
             pass
-        for file in companions(path):
-            file.unlink()
+        delete(path)
         return None
+
+    def _has_log(self) -> bool:
+        """Whether there is a log; one of another length, as of other settings, is deleted."""
+        if not self._log.exists():
+            return False
+        if self._log.stat().st_size != self._log_bytes:
+            self._log.unlink()
+            return False
+        return True

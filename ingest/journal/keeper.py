@@ -21,8 +21,8 @@ from typing import Final
 
 from ingest.clock import ClockReading
 from ingest.errors import JournalBrokenError, JournalError, JournalFullError
-from ingest.journal.ahead import Ahead
-from ingest.journal.segment import Segment, SegmentHead, companions, disk_bytes, next_path
+from ingest.journal.ahead import Ahead, log_bytes_for
+from ingest.journal.segment import Segment, SegmentHead, companions, delete, disk_bytes, next_path
 from ingest.settings import MIB, JournalSettings
 from ingest.sparing import SparingLog
 from parser.block import Block
@@ -75,7 +75,7 @@ class Keeper(threading.Thread):
         self._max_bytes = settings.max_bytes
         self._keep_us = _microseconds(settings.keep_hours)
         self._segment_bytes = min(_SEGMENT_BYTES, settings.max_bytes // 16)
-        self._ahead = Ahead(folder, self._segment_bytes + self._segment_bytes // 16, vfs=vfs)
+        self._ahead = Ahead(folder, log_bytes_for(self._segment_bytes), vfs=vfs)
         self._ahead_due = time.monotonic()
         self._on_change = on_change
         self._vfs = vfs
@@ -96,7 +96,12 @@ class Keeper(threading.Thread):
         with _no_room(self._folder):
             path = next_path(self._folder)
             segment = self._ahead.take(path) or Segment(path, create=True, vfs=self._vfs)
-            _sync_folder(self._folder)
+            try:
+                _sync_folder(self._folder)
+            except OSError:
+                segment.close()
+                delete(path)
+                raise
         segment.begin(
             SegmentHead(self._journal, first.node, first.id, first.first_record, ClockReading.now())
         )
@@ -153,13 +158,13 @@ class Keeper(threading.Thread):
 
     @property
     def high_mark(self) -> int:
-        """The size at which reading pauses: so that what is under way still fits."""
-        return self._max_bytes - 2 * self._segment_bytes
+        """The size at which reading pauses: so that what is under way still fits, and files made ahead."""
+        return self._max_bytes - 3 * self._segment_bytes
 
     @property
     def low_mark(self) -> int:
         """The size at which it goes on."""
-        return self._max_bytes - 4 * self._segment_bytes
+        return self._max_bytes - 5 * self._segment_bytes
 
     def close(self) -> None:
         """End the thread after a last round."""
@@ -197,7 +202,8 @@ class Keeper(threading.Thread):
         if now < self._ahead_due:
             return
         self._ahead_due = now + _ROUND_S
-        segment = self._active.segment if self._active is not None else None
+        active = self._active
+        segment = active.segment if active is not None else None
         if segment is not None and segment.log_bytes >= self._segment_bytes // 4:
             self._ahead_due = now + _AHEAD_AGAIN_S
             has_more = self._ahead.write_log()
@@ -234,7 +240,8 @@ class Keeper(threading.Thread):
             if oldest.last_block > min(self._passed.values()):
                 return None
             young = oldest.stamp_us > self._newest_us - self._keep_us
-            if young and self._keep_us and self._sealed_bytes() < self.low_mark - self._segment_bytes:
+            active = 2 * self._segment_bytes  # at most, as its log may have been written ahead
+            if young and self._keep_us and self._sealed_bytes() < self.low_mark - active:
                 return None
             self._leaving.append(self._kept.pop(0))
             return oldest
@@ -251,8 +258,8 @@ class Keeper(threading.Thread):
     def _let_go(self) -> None:
         """Close what is open, without what was written ahead."""
         for segment in [kept.segment for kept in self._kept if kept.segment is not None]:
-            with suppress(OSError, JournalError):  # the next start does it
-                segment.cut_log()
+            with suppress(OSError):  # the next start does it
+                segment.cut_log(segment.log_bytes)
             segment.close()
 
     def _settle(self) -> None:

@@ -23,7 +23,16 @@ from typing import NamedTuple
 from ingest.clock import ClockReading
 from ingest.errors import JournalBrokenError
 from ingest.journal.salvage import frames, salvage
-from ingest.journal.segment import Segment, SegmentHead, companions, is_written_ahead, segment_paths
+from ingest.journal.segment import (
+    Segment,
+    SegmentHead,
+    companions,
+    delete,
+    is_written_ahead,
+    log_size,
+    segment_paths,
+    used_log,
+)
 from parser.block import Block, DamagedBlockError
 
 
@@ -40,43 +49,47 @@ def recover(folder: Path, journal: str) -> Iterator[Found]:
     """The segments of a journal in order, saved where they were damaged; empty ones are deleted."""
     _finish_saving(folder)
     _finish_trimming(folder)
-    for path in segment_paths(folder):
+    paths = segment_paths(folder)
+    for path in paths:
         try:
-            found = _inspect(path)
+            found = _inspect(path, newest=path == paths[-1])
         except (JournalBrokenError, DamagedBlockError):
             found = _save(path, journal)
         if found is not None:
             yield found
 
 
-def _inspect(path: Path) -> Found | None:
+def _inspect(path: Path, *, newest: bool) -> Found | None:
     """What a healthy segment holds; one that was never begun is deleted."""
     segment = Segment(path)
     try:
         head = segment.head()
         last = segment.last() if head is not None else None
-        if _goes_on(path, segment.log_frames(), last.id if last is not None else 0):
+        valid, is_ahead = segment.log_frames(), is_written_ahead(path)
+        may_be_torn = newest and is_ahead
+        if _goes_on(path, valid, (last.id if last is not None else 0) if may_be_torn else None):
             raise JournalBrokenError(f"{path}: its log goes on behind a damaged place")
-        segment.cut_log()
+        if is_ahead:
+            segment.cut_log(log_size(valid) if may_be_torn else used_log(path))
     finally:
         segment.close()
-    if head is None and salvage(path, committed=True):
+    if head is None and salvage(path, committed=newest):  # the one before another did hold blocks
         raise JournalBrokenError(f"{path}: has blocks and no head")
     if head is None or last is None:
-        _delete(path)
+        delete(path)
         return None
     return Found(path, head, (last.id, last.next_record, last.stamp_us))
 
 
-def _goes_on(path: Path, valid: int, last: int) -> bool:
+def _goes_on(path: Path, valid: int, last: int | None) -> bool:
     """Whether the log goes on, with a commit, behind the place where SQLite stopped reading it.
 
-    Of a log written ahead the very last commit may be there in part, where the power went before its sync
-    was over. It was not acknowledged; only if a block behind `last` is whole it is more likely damage.
+    With `last` its very last commit may be there in part: the power went before its sync was over. It was not
+    acknowledged; only if a block behind that one is whole it is more likely damage.
     """
     marks = [is_commit for _, is_commit, _ in islice(frames(path), valid, None)]
-    if any(marks[:-1]) or (any(marks) and not is_written_ahead(path)):
-        return True
+    if last is None or any(marks[:-1]):
+        return any(marks)
     return any(marks) and max(salvage(path), default=0) > last
 
 
@@ -95,7 +108,7 @@ def _rewrite(path: Path, journal: str, blocks: list[Block]) -> Found:
     clock = ClockReading(last.stamp_us, 0, "")
     head = SegmentHead(journal, first.node, first.id, first.first_record, clock)
     making = Path(f"{path}.saving")
-    _delete(making)
+    delete(making)
     segment = Segment(making, create=True)
     segment.begin(head)
     segment.append(blocks)
@@ -142,8 +155,3 @@ def _free(path: Path) -> Path:
         number += 1
         free = path.with_name(f"{path.name}.{number}")
     return free
-
-
-def _delete(path: Path) -> None:
-    for file in companions(path):
-        file.unlink()

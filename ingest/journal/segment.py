@@ -18,6 +18,7 @@ import msgspec
 
 from ingest.clock import ClockReading
 from ingest.errors import JournalBrokenError, JournalError, JournalFullError
+from ingest.settings import MIB
 from parser.block import Block, DamagedBlockError, decode_block
 
 APPLICATION_ID: Final = 0x48524A4C  # "HRJL"
@@ -98,6 +99,12 @@ def companions(path: Path) -> list[Path]:
     return [file for suffix in _COMPANIONS if (file := Path(f"{path}{suffix}")).exists()]
 
 
+def delete(path: Path) -> None:
+    """Delete the files of a segment that nobody has open."""
+    for file in companions(path):
+        file.unlink()
+
+
 def disk_bytes(path: Path) -> int:
     """What a segment takes on the disk."""
     return sum(file.stat().st_size for file in companions(path))
@@ -108,19 +115,41 @@ def log_of(path: Path) -> Path:
     return Path(f"{path}-wal")
 
 
-def read_log(path: Path) -> bytes:
-    """What was ever written to a segment's log, up to whole frames; without the zeros written ahead."""
+def log_size(frames: int) -> int:
+    """How long a log with so many frames is."""
+    return LOG_HEADER_BYTES + frames * FRAME_BYTES if frames else 0
+
+
+def used_log(path: Path) -> int:
+    """How much of a segment's log was ever written to, in bytes up to whole frames; behind it are zeros."""
     log = log_of(path)
-    content = log.read_bytes() if log.exists() else b""
-    used = len(content.rstrip(b"\0"))
-    frames = -(-(used - LOG_HEADER_BYTES) // FRAME_BYTES)
-    return content[: LOG_HEADER_BYTES + frames * FRAME_BYTES] if used else b""
+    if not log.exists():
+        return 0
+    with log.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - MIB)
+            file.seek(start)
+            kept = len(file.read(end - start).rstrip(b"\0"))
+            if kept:
+                return max(log_size(-(-(start + kept - LOG_HEADER_BYTES) // FRAME_BYTES)), LOG_HEADER_BYTES)
+            end = start
+    return 0
+
+
+def read_log(path: Path) -> bytes:
+    """What was ever written to a segment's log, without the zeros written ahead."""
+    used, log = used_log(path), log_of(path)
+    if not used:
+        return b""
+    with log.open("rb") as file:
+        return file.read(used)
 
 
 def is_written_ahead(path: Path) -> bool:
     """Whether a segment's log has zeros behind what was written to it."""
     log = log_of(path)
-    return log.exists() and log.stat().st_size > len(read_log(path))
+    return log.exists() and log.stat().st_size > used_log(path)
 
 
 class Segment:
@@ -192,7 +221,7 @@ class Segment:
         self._head = None
 
     def _on_commit(self, _: apsw.Connection, _name: str, frames: int) -> int:
-        self.log_bytes = LOG_HEADER_BYTES + frames * FRAME_BYTES
+        self.log_bytes = log_size(frames)
         return apsw.SQLITE_OK
 
     def _roll_back(self) -> None:
@@ -242,10 +271,9 @@ class Segment:
             valid, _ = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
             return max(valid, 0)
 
-    def cut_log(self) -> None:
-        """Give back what of its log lies behind the last commit; nobody may write to it any more."""
-        frames, log = self.log_frames(), log_of(self.path)
-        used = LOG_HEADER_BYTES + frames * FRAME_BYTES if frames else 0
+    def cut_log(self, used: int) -> None:
+        """Give back what of its log lies behind so many bytes; nobody may write to it any more."""
+        log = log_of(self.path)
         if log.exists() and log.stat().st_size > used:
             os.truncate(log, used)
 

@@ -23,7 +23,6 @@ import numpy as np
 
 from ingest.errors import JournalError
 from ingest.journal import Journal
-from ingest.journal.ahead import Ahead
 from ingest.journal.segment import PAGE_BYTES, Segment, read_log
 from ingest.settings import JournalSettings
 from parser.block import Block
@@ -79,13 +78,14 @@ def _write(folder: Path) -> tuple[list[Block], dict[int, list[Span]], bytes]:
     with Desk(folder) as desk:
         desk.journal._keeper._segment_bytes = _SEGMENT_BYTES
         desk.journal._keeper._ahead_due = math.inf
+        desk.journal._keeper._ahead._log_bytes = 2 * _SEGMENT_BYTES
         while len(desk.segments()) < 3 or len(blocks) % len(_SIZES):
             size = _SIZES[len(blocks) % len(_SIZES)]
             blocks += chain(1, after=blocks[-1] if blocks else None, records=_RECORDS, size=size)
             desk.commit(blocks[-1:])
             until((folder / "spare").exists, "a file is made ahead")  # so that all files are always alike
             if len(desk.segments()) == 2:
-                Ahead(folder, 2 * _SEGMENT_BYTES, vfs=None).write_log()
+                desk.journal._keeper._ahead.write_log()
             log = f"{desk.segments()[-1]}-wal"
             start = max(
                 (end for ((name, _, end),) in spans.values() if name == log), default=_LOG_HEADER_BYTES

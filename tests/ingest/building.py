@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from ingest.journal import Journal, JournalReader
-from ingest.journal.ahead import Ahead
+from ingest.journal.ahead import Ahead, log_bytes_for
 from ingest.settings import MIB, JournalSettings
 from parser.block import Block, chunk_table
 from parser.framing import Chunk, Ending
@@ -61,12 +61,14 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.002)
 
 
-def write_ahead(folder: Path, log_bytes: int) -> None:
-    """Make the files of a journal's first segment, which has otherwise none made ahead."""
+def write_ahead(folder: Path, *, max_bytes: int = SMALLEST) -> int:
+    """Make the files of a journal's first segment, which has otherwise none made ahead; its log's length."""
+    log_bytes = log_bytes_for(max_bytes // 16)
     ahead = Ahead(folder, log_bytes, vfs=None)
     ahead.make()
     while ahead.write_log():
         pass
+    return log_bytes
 
 
 def read_all(folder: Path, after: int = 0) -> list[Block | DamagedBlock]:

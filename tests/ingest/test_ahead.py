@@ -4,20 +4,22 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
 from structlog.testing import capture_logs
 
+from ingest.errors import JournalFullError
 from ingest.journal import keeper
-from ingest.journal.ahead import Ahead
-from ingest.journal.segment import disk_bytes, log_of, read_log
+from ingest.journal.ahead import Ahead, log_bytes_for
+from ingest.journal.segment import Segment, disk_bytes, log_of, read_log
 from ingest.settings import MIB
 from parser.block import Block
 from tests.ingest.building import Desk, chain, read_all, same, until, write_ahead
 
 SEGMENT: Final = MIB
-LOG: Final = SEGMENT + SEGMENT // 16
+LOG: Final = log_bytes_for(SEGMENT)
 
 
 def test_from_the_second_segment_on_commits_make_no_file_longer(tmp_path: Path) -> None:
@@ -54,7 +56,7 @@ def test_where_little_comes_nothing_is_written_ahead(tmp_path: Path, monkeypatch
 
 def test_what_was_not_needed_is_given_back_at_the_end(tmp_path: Path) -> None:
     """A server that is started and ended every minute doesn't fill the disk with zeros."""
-    write_ahead(tmp_path, LOG)
+    write_ahead(tmp_path)
     with Desk(tmp_path) as desk:
         desk.commit(chain(3))
         log = log_of(tmp_path / desk.segments()[-1])
@@ -66,7 +68,7 @@ def test_what_was_not_needed_is_given_back_at_the_end(tmp_path: Path) -> None:
 def test_what_a_killed_server_wrote_ahead_is_given_back_by_the_next(tmp_path: Path) -> None:
     """Once it is known what of the log is good."""
     killed, blocks = tmp_path / "killed", chain(5)
-    write_ahead(tmp_path, LOG)
+    write_ahead(tmp_path)
     with Desk(tmp_path) as desk:
         desk.commit(blocks[:3])
         shutil.copytree(tmp_path, killed, ignore=lambda *_: ["killed"])
@@ -93,7 +95,7 @@ def test_a_log_begun_by_a_server_that_ended_is_written_to_its_end(tmp_path: Path
 @pytest.mark.parametrize("kill", ["before the database", "before both"])
 def test_a_kill_between_the_names_leaves_nothing_that_hurts(tmp_path: Path, kill: str) -> None:
     """The log gets its name first; a log without a database is deleted."""
-    write_ahead(tmp_path, LOG)
+    write_ahead(tmp_path)
     if kill == "before the database":
         (tmp_path / "spare-wal").rename(tmp_path / "00000001.db-wal")
     blocks = chain(3)
@@ -129,6 +131,75 @@ def test_without_room_for_a_log_the_commits_go_on(tmp_path: Path, monkeypatch: p
     (line,) = [line for line in said if line["event"] == "journal_upkeep_failed"]
     assert line["step"] == "write_ahead"
     assert "No space left" in line["reason"]
+
+
+def test_on_a_disk_that_is_nearly_full_there_is_no_log_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there of it is deleted: the room is for the commits."""
+    ahead = Ahead(tmp_path, 8 * MIB, vfs=None)
+    assert ahead.write_log()
+    free = SimpleNamespace(free=24 * MIB - 1)
+    with monkeypatch.context() as nearly_full:
+        nearly_full.setattr(shutil, "disk_usage", lambda _: free)
+        assert not ahead.write_log()
+        assert not list(tmp_path.iterdir())
+        free.free = 24 * MIB
+        assert ahead.write_log()
+    assert not ahead.write_log()
+    free.free = 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    assert not ahead.write_log()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("size", [LOG // 2, 4 * LOG])
+@pytest.mark.parametrize("name", ["spare-wal", "spare-wal.new"])
+def test_a_log_of_another_length_is_not_taken(tmp_path: Path, name: str, size: int) -> None:
+    """As one that an earlier server left, when `max_bytes` was another."""
+    write_ahead(tmp_path)
+    (tmp_path / "spare-wal").unlink()
+    (tmp_path / name).write_bytes(bytes(size))
+    blocks = chain(100, size=20_000)
+    with Desk(tmp_path) as desk:
+        desk.journal.passed("sink", 0)
+        for block in blocks:
+            desk.commit([block])
+        assert len(desk.segments()) > 1
+        assert not desk.journal.statistics.bounded
+        assert all(log_of(tmp_path / name).stat().st_size < 2 * LOG for name in desk.segments())
+        assert same(read_all(tmp_path), blocks)
+
+
+def test_what_was_taken_and_can_not_be_opened_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without file descriptors; its zeros would count for nothing and stay."""
+    write_ahead(tmp_path)
+    is_sound, failures = Segment.is_sound, iter([JournalFullError("failed on purpose")])
+
+    def fails_once(segment: Segment) -> bool:
+        for failure in failures:
+            raise failure
+        return is_sound(segment)
+
+    monkeypatch.setattr(Segment, "is_sound", fails_once)
+    with Desk(tmp_path) as desk:
+        desk.commit(chain(1))
+        assert desk.segments() == ["00000001.db"]
+        assert log_of(tmp_path / "00000001.db").stat().st_size < LOG
+        assert same(read_all(tmp_path), chain(1))
+
+
+def test_reading_goes_on_when_what_is_kept_gives_way(tmp_path: Path) -> None:
+    """Also where a log written ahead makes the newest segment larger than it has to be."""
+    blocks: list[Block] = []
+    with Desk(tmp_path, keep_hours=1000.0) as desk:
+        desk.journal.passed("sink", 0)
+        while not desk.journal.statistics.bounded:
+            blocks += _commit_one(desk, blocks)
+        desk.journal.passed("sink", blocks[-1].id)
+        until(lambda: not desk.journal.statistics.bounded, "the trimming")
 
 
 def _commit_one(desk: Desk, blocks: list[Block]) -> list[Block]:

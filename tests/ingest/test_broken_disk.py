@@ -18,7 +18,6 @@ from ingest.errors import JournalBrokenError
 from ingest.journal import JournalState
 from ingest.journal.keeper import Keeper
 from ingest.journal.segment import Segment, disk_bytes
-from ingest.settings import MIB
 from parser.block import Block
 from tests.ingest.building import Desk, chain, read_all, same, until, write_ahead
 from tests.ingest.disks import Disk, Operation
@@ -63,7 +62,7 @@ def _cut_while_writing(tmp_path: Path, seed: int, *, ahead: bool = False) -> tup
     folder = tmp_path / "journal"
     folder.mkdir()
     if ahead:
-        write_ahead(folder, 2 * MIB)
+        write_ahead(folder)
     blocks = chain(90, size=40_000)
     with PowerCut() as power:
         cuts = Cuts(folder, power, seed)
@@ -83,6 +82,7 @@ def _lost(blocks: list[Block], cuts: Cuts) -> int:
     for folder, acknowledged in cuts.left:
         Desk(folder).close()
         found = [block for block in read_all(folder) if isinstance(block, Block)]
+        assert [block.id for block in found] == sorted({block.id for block in found})
         assert same(found, [blocks[block.id - 1] for block in found])
         lost += len({block.id for block in blocks[:acknowledged]} - {block.id for block in found})
     return lost

@@ -9,8 +9,7 @@ import apsw
 import pytest
 
 from ingest.errors import JournalError
-from ingest.journal.segment import PAGE_BYTES, Segment, read_log
-from ingest.settings import MIB
+from ingest.journal.segment import FRAME_BYTES, PAGE_BYTES, Segment, read_log
 from parser.block import Block
 from storage.base import DamagedBlock
 from tests.ingest.building import SMALLEST, Desk, chain, read_all, same, until, write_ahead
@@ -18,7 +17,7 @@ from tests.ingest.building import SMALLEST, Desk, chain, read_all, same, until, 
 pytestmark = pytest.mark.fault
 
 _SIZES = (9, 60, 400, 3000, 8190, 20_000, 70_000)
-_AHEAD = 4 * MIB
+_MAX_BYTES = 4 * SMALLEST
 _RECORDS = 3
 _PLACES = int(os.environ.get("HEADRACE_DAMAGES", "60"))
 """How many places each test damages; each has its own seed, which a failure shows."""
@@ -27,17 +26,19 @@ _PLACES = int(os.environ.get("HEADRACE_DAMAGES", "60"))
 class Original:
     """A journal of one segment, and which part of its log each block's commit wrote."""
 
-    def __init__(self, folder: Path, *, checkpointed: bool = False, ahead: int = 0) -> None:
-        """`checkpointed` or as a kill leaves it; `ahead` bytes of its log were written before it began."""
+    def __init__(self, folder: Path, *, checkpointed: bool = False, ahead: bool = False) -> None:
+        """`checkpointed` or as a kill leaves it; with `ahead` its log was written before it began."""
         self.folder = folder
-        self.ahead = ahead
+        self.ahead = 0
+        """How long that log is; 0 without one."""
+
         self.blocks: list[Block] = []
         self.log_ends: list[int] = []
         writing = folder / "writing"
         writing.mkdir(parents=True)
         if ahead:
-            write_ahead(writing, ahead)
-        with Desk(writing, max_bytes=64 * SMALLEST) as desk:
+            self.ahead = write_ahead(writing, max_bytes=_MAX_BYTES)
+        with Desk(writing, max_bytes=_MAX_BYTES) as desk:
             for size in random.Random(1).choices(_SIZES, k=70):  # noqa: S311  # always the same
                 self.blocks += chain(1, after=self.blocks[-1] if self.blocks else None, size=size)
                 desk.commit(self.blocks[-1:])
@@ -46,7 +47,7 @@ class Original:
             for file in writing.iterdir():
                 shutil.copy(file, folder)
         shutil.rmtree(writing)
-        assert self.log.stat().st_size == (ahead or self.log_ends[-1])
+        assert self.log.stat().st_size == (self.ahead or self.log_ends[-1])
         assert [path.name for path in folder.glob("*.db")] == ["00000001.db"]
         if checkpointed:
             segment = Segment(self.database)
@@ -114,7 +115,7 @@ def flip(file: Path, bit: int) -> None:
     file.write_bytes(content)
 
 
-@pytest.fixture(scope="module", params=[0, _AHEAD], ids=["log that grew", "log written ahead"])
+@pytest.fixture(scope="module", params=[False, True], ids=["log that grew", "log written ahead"])
 def in_log(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Original:
     """A journal that was killed: everything is in its log."""
     return Original(tmp_path_factory.mktemp("original") / "log", ahead=request.param)
@@ -123,7 +124,7 @@ def in_log(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 @pytest.fixture(scope="module")
 def written_ahead(tmp_path_factory: pytest.TempPathFactory) -> Original:
     """The same, with zeros behind the last commit."""
-    return Original(tmp_path_factory.mktemp("original") / "ahead", ahead=_AHEAD)
+    return Original(tmp_path_factory.mktemp("original") / "ahead", ahead=True)
 
 
 @pytest.fixture(scope="module")
@@ -168,12 +169,42 @@ def test_a_wrong_bit_in_the_log_costs_at_most_what_was_committed_with_it(
     assert damaged.kept >= {"00000001.db", "00000001.db-wal"}
 
 
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("count", [1, 6])
+def test_without_the_mark_of_its_last_commit_a_sealed_log_loses_nothing(
+    tmp_path: Path, count: int, *, ahead: bool
+) -> None:
+    """The next segment tells that blocks are missing, and they are still there."""
+    blocks, damaged = chain(count + 3, size=1_200_000 // count), tmp_path / "damaged"
+    journal = tmp_path / "journal"
+    journal.mkdir()
+    if ahead:
+        write_ahead(journal)
+    with Desk(journal) as desk:
+        desk.journal.passed("sink", 0)
+        for block in blocks[:2]:
+            desk.commit([block])
+        with desk.hold():
+            desk.submit(blocks[2 : count + 2])
+        until(lambda: len(desk.committed) == count + 2, "the group's commit")
+        desk.commit(blocks[count + 2 :])
+        shutil.copytree(journal, damaged)
+    log = damaged / f"{desk.segments()[-2]}-wal"
+    content = bytearray(log.read_bytes())
+    last = len(read_log(damaged / desk.segments()[-2])) - FRAME_BYTES
+    assert content[last + 4 : last + 8] != bytes(4)
+    content[last + 4 : last + 8] = bytes(4)
+    log.write_bytes(content)
+    with Desk(damaged):
+        assert same(read_all(damaged), blocks)
+
+
 @pytest.mark.parametrize("seed", range(_PLACES // 2))
 def test_a_wrong_bit_behind_a_log_written_ahead_costs_nothing(
     written_ahead: Original, tmp_path: Path, seed: int
 ) -> None:
     """It may look like a commit behind a damaged place."""
-    bit = random.Random(seed).randrange(written_ahead.log_ends[-1] * 8, _AHEAD * 8)  # noqa: S311
+    bit = random.Random(seed).randrange(written_ahead.log_ends[-1] * 8, written_ahead.ahead * 8)  # noqa: S311
     damaged = written_ahead.copy(tmp_path / "journal")
     flip(damaged.log, bit)
     assert damaged.restart(written_ahead) == []
