@@ -19,6 +19,7 @@ from devcluster.settings import LOGBACK, java_command, wants_tls, yaml
 
 START_S: Final = 120.0
 STOP_S: Final = 60.0
+_PAUSED_S: Final = 10.0
 _LOOK_S: Final = 0.1
 _TELLING = re.compile(r"ERROR|FATAL|Caused by: |Error: |[\w.$]+(Exception|Error)\b")
 """How lines begin that say why a node ended."""
@@ -110,7 +111,9 @@ class Node:
 
     def pause(self) -> None:
         """Let it stand still: connections stay and nothing is answered. Raises NotRunningError."""
-        self._running().send(signal.SIGSTOP)
+        process = self._running()
+        process.send(signal.SIGSTOP)
+        process.wait_paused(_PAUSED_S)
 
     def resume(self) -> None:
         """Let it go on; raises NotRunningError."""

@@ -9,13 +9,16 @@ still holds its ports.
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_USER_TICKS, _SYSTEM_TICKS, _BEGINNING = 11, 12, 19
+_STATE, _USER_TICKS, _SYSTEM_TICKS, _BEGINNING = 0, 11, 12, 19
 """Fields of /proc/<pid>/stat, counted behind the command's name."""
+
+_LOOK_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,17 @@ class Process:
         if gone:
             _notice(self.pid)
         return gone
+
+    def wait_paused(self, seconds: float) -> None:
+        """Wait until none of its threads runs any more, after it was sent SIGSTOP."""
+        deadline = time.monotonic() + seconds
+        while self._runs() and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+
+    def _runs(self) -> bool:
+        threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        states = [stat[_STATE] for thread in threads if (stat := _fields(thread))]
+        return any(state not in "TtZX" for state in states)
 
     def cpu_seconds(self) -> float:
         """What it has used of the processors, itself and the kernel for it; 0 if it is gone."""
@@ -97,9 +111,14 @@ def spawn(command: list[str], log: Path) -> Process:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields behind the command's name, which may contain anything; none if there is no such process."""
+    """Of a process; none if there is no such process."""
+    return _fields(Path(f"/proc/{pid}/stat"))
+
+
+def _fields(stat: Path) -> list[str]:
+    """The fields behind the command's name, which may contain anything; none if it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return stat.read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
 
