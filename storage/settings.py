@@ -6,7 +6,6 @@ import msgspec
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _SQLITE_LINGER_S: Final = 0.1
-_MIB: Final = 1 << 20
 
 
 class SqliteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,4 +112,4 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         A cluster has nothing to do from the last rows of a step to the first of the next; a transaction of
         SQLite holds up readers of the file's log.
         """
-        return 24 * _MIB if self.backend == "cassandra" else 8 * _MIB
+        return (24 if self.backend == "cassandra" else 8) << 20

@@ -22,7 +22,7 @@ from typing import Final
 from ingest.clock import ClockReading
 from ingest.errors import JournalBrokenError, JournalError, JournalFullError
 from ingest.journal.ahead import Ahead, log_bytes_for
-from ingest.journal.segment import Segment, SegmentHead, companions, delete, disk_bytes, next_path
+from ingest.journal.segment import Segment, SegmentHead, delete, disk_bytes, next_path
 from ingest.settings import MIB, JournalSettings
 from ingest.sparing import SparingLog
 from parser.block import Block
@@ -222,8 +222,7 @@ class Keeper(threading.Thread):
         try:
             if segment is not None:
                 segment.close()
-            for file in companions(kept.path):
-                file.unlink()
+            delete(kept.path)
         except OSError as error:
             self._say("delete", error)
             return
