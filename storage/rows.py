@@ -34,6 +34,10 @@ class Rows:
         """Shape (n,), milliseconds since 1970 UTC, never descending."""
         return self.stamps // 1000
 
+    def times(self, places: NDArray[np.intp]) -> NDArray[np.int64]:
+        """`received_at` of some of the rows, worked out for these alone."""
+        return self.stamps[places] // 1000
+
     @classmethod
     def of(cls, blocks: Sequence[ParsedBlock]) -> "Rows":
         """The rows of these blocks."""

@@ -244,7 +244,7 @@ class Encoder:
         starts: NDArray[np.intp],
     ) -> Encoded:
         """Some of the rows, whose names have one length; their partitions begin at `starts` of `places`."""
-        codes, times = rows.codes[places], rows.received_at[places]
+        codes, times = rows.codes[places], rows.times(places)
         buckets = self.bucket_of(times)
         left = [] if ttl is None else [ttl[places]]
         key, values = [names[codes], buckets, times, rows.seqs[places]], rows.values[:, places]
@@ -270,7 +270,7 @@ class Encoder:
             of = shards[rows.codes[order]]
             nodes = np.full(len(order), node, np.int32)
             values, seqs = rows.values[:, order], rows.seqs[order]
-            columns = [of, names[rows.codes[order]], nodes, rows.received_at[order], seqs, values]
+            columns = [of, names[rows.codes[order]], nodes, rows.times(order), seqs, values]
             encoded = encode(self._latest, [*columns, seqs & RECORD_MASK])
             yield Encoded(LATEST_READINGS, encoded, order, starts_of(of), _key_of_shard(of))
 
@@ -278,7 +278,7 @@ class Encoder:
         """The bucket of each of these rows, for the directory of their devices."""
         for names, order in _by_length(rows, places):
             codes = rows.codes[order]
-            times = self.bucket_of(rows.received_at[order])
+            times = self.bucket_of(rows.times(order))
             encoded = encode(self._buckets, [names[codes], times, rows.stamps[order]])
             starts, key = np.arange(len(order)), _key_of_device(rows.devices, codes)
             yield Encoded(DEVICE_BUCKETS, encoded, order, starts, key)

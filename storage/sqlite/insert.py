@@ -51,7 +51,7 @@ def insert_readings(connection: apsw.Connection, rows: Rows) -> None:
     """
     order = np.argsort(rows.codes, kind="stable")
     names = np.array(rows.devices, object)[rows.codes[order]].tolist()
-    columns = (rows.received_at[order].tolist(), rows.seqs[order].tolist(), *rows.values[:, order].tolist())
+    columns = (rows.times(order).tolist(), rows.seqs[order].tolist(), *rows.values[:, order].tolist())
     connection.executemany(_INSERT, zip(names, *columns, strict=True))
 
 
@@ -59,5 +59,5 @@ def forward_latest(connection: apsw.Connection, rows: Rows) -> None:
     """Put the newest row of each device into `latest_readings` where it is newer than the one there."""
     last = rows.newest()
     names = [rows.devices[code] for code in rows.codes[last].tolist()]
-    columns = (rows.received_at[last].tolist(), rows.seqs[last].tolist(), *rows.values[:, last].tolist())
+    columns = (rows.times(last).tolist(), rows.seqs[last].tolist(), *rows.values[:, last].tolist())
     connection.executemany(_FORWARD, zip(names, *columns, strict=True))
