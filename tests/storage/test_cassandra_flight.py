@@ -87,6 +87,31 @@ class Silent:
         return _Future(None, silent=True)
 
 
+class Crowd:
+    """A session that answers nothing before all that may be under way are, or the last one is."""
+
+    def __init__(self, requests: int) -> None:
+        self.flight: Flight | None = None
+        self.most = 0
+        self._left = requests
+        self._open: list[Callable[[object], None]] = []
+
+    def execute_async(self, _request: str) -> "Crowd":
+        """Take a request."""
+        self._left -= 1
+        return self
+
+    def add_callbacks(self, confirmed: Callable[[object], None], _failed: object) -> None:
+        """Answer it with the others."""
+        assert self.flight is not None
+        self._open.append(confirmed)
+        self.most = max(self.most, len(self._open))
+        if not self._left or len(self._open) >= self.flight.window.limit:
+            answered, self._open = self._open, []
+            for confirm in answered:
+                confirm(None)
+
+
 class Failing:
     """A session that gives every request the same error."""
 
@@ -121,8 +146,8 @@ class _Known:
     settings: CassandraSettings
 
 
-def _flight(session: object, patience_s: float = 60.0) -> Flight:
-    known = _Known(session, CassandraSettings(max_in_flight=16))
+def _flight(session: object, patience_s: float = 60.0, max_in_flight: int = 16) -> Flight:
+    known = _Known(session, CassandraSettings(max_in_flight=max_in_flight))
     return Flight(cast(Connected, known), patience_s=patience_s)
 
 
@@ -141,6 +166,16 @@ def test_what_is_confirmed_is_sent_once() -> None:
     assert session.tries == Counter(requests)
     assert _counted(flight) == (200, 0, 0)
     assert _counted(flight) == (0, 0, 0), "they are counted anew"
+
+
+@pytest.mark.parametrize("most", [1, 3, 40])
+def test_no_more_are_under_way_than_the_settings_allow(most: int) -> None:
+    """And as many, once enough were confirmed quickly."""
+    session = Crowd(2000)
+    session.flight = _flight(session, max_in_flight=most)
+    assert session.flight.deliver(map(str, range(2000))) == []
+    assert session.most == most
+    assert session.flight.requests().confirmed == 2000
 
 
 @pytest.mark.parametrize("error", AGAIN.values(), ids=AGAIN)
