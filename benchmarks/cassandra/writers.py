@@ -1,7 +1,8 @@
 """The parts `writers` and `shape`: rows that are in memory already, into one table, by each writer in turn.
 
 The others get two million rows at most, a row at a time a sixty-fourth of them: that would take a quarter of
-an hour. All of a round run before the next round begins: a noisy moment hits them alike.
+an hour. All of a round run before the next round begins: a noisy moment hits them alike. The first round
+doesn't count, as the node still grows faster in it.
 """
 
 import gc
@@ -37,9 +38,6 @@ _SHARE_OF_SINGLES: Final = 64
 _FIVE_COLUMNS_AT_LEAST: Final = {"BatchStatement": 5.0, "acsylla": 2.0}
 """How many times as fast ours is to be as theirs, which has five columns, as one would have them."""
 
-_WARMING: Final = 10
-"""This part of a run's rows is written before anything is measured."""
-
 
 class Case(NamedTuple):
     """A writer, and how much it is to write."""
@@ -47,7 +45,6 @@ class Case(NamedTuple):
     name: str
     rows: int
     write: Callable[[], object]
-    warm: Callable[[], object]
 
 
 def writers(bench: Bench) -> Found:
@@ -67,12 +64,7 @@ def writers(bench: Bench) -> Found:
 def shape(bench: Bench) -> Found:
     """Our writer with the row as one frozen value, and as five columns."""
     with _tables(bench) as (_, ours):
-        five = Case(
-            "ours, five columns",
-            bench.rows,
-            partial(ours.write_five_columns, bench.rows),
-            partial(ours.write_five_columns, bench.rows // _WARMING),
-        )
+        five = Case("ours, five columns", bench.rows, partial(ours.write_five_columns, bench.rows))
         figures = _measure(bench, ours, [_ours(ours, bench.rows), five])
     return figures, [_against(*figures)]
 
@@ -98,38 +90,26 @@ def _acsylla(settings: CassandraSettings) -> Iterator[Acsylla | None]:
 
 
 def _ours(ours: ReadyWriter, rows: int) -> Case:
-    return Case("ours, frozen", rows, partial(ours.write, rows), partial(ours.write, rows // _WARMING))
+    return Case("ours, frozen", rows, partial(ours.write, rows))
 
 
 def _driver_cases(ours: ReadyWriter, shape: Shape, rows: int) -> list[Case]:
     singles = python_rows(shape, _others(rows) // _SHARE_OF_SINGLES or DEVICES)
     batches = in_batches(python_rows(shape, _others(rows)))
-    row_at_a_time = partial(row_by_row, ours.connected, shape)
-    in_driver_batches = partial(driver_batches, ours.connected, shape)
+    connected = ours.connected
     return [
-        Case(
-            f"row by row, {shape.label}",
-            len(singles),
-            partial(row_at_a_time, singles),
-            partial(row_at_a_time, singles[: len(singles) // _WARMING]),
-        ),
+        Case(f"row by row, {shape.label}", len(singles), partial(row_by_row, connected, shape, singles)),
         Case(
             f"BatchStatement, {shape.label}",
             sum(map(len, batches)),
-            partial(in_driver_batches, batches),
-            partial(in_driver_batches, batches[: len(batches) // _WARMING]),
+            partial(driver_batches, connected, shape, batches),
         ),
     ]
 
 
 def _acsylla_case(acsylla: Acsylla, shape: Shape, rows: int) -> Case:
     batches = in_seconds(in_batches(python_rows(shape, _others(rows))))
-    return Case(
-        f"acsylla, {shape.label}",
-        sum(map(len, batches)),
-        partial(acsylla.write, shape, batches),
-        partial(acsylla.write, shape, batches[: len(batches) // _WARMING]),
-    )
+    return Case(f"acsylla, {shape.label}", sum(map(len, batches)), partial(acsylla.write, shape, batches))
 
 
 def _others(rows: int) -> int:
@@ -141,11 +121,9 @@ def _others(rows: int) -> int:
 def _measure(bench: Bench, ours: ReadyWriter, cases: list[Case]) -> list[Figure]:
     gc.collect()
     gc.freeze()  # the rows of the others, a million of them, are not looked through while one is measured
-    for case in cases:
-        case.warm()
-    rounds = [[_measure_one(bench, ours, case) for case in cases] for _ in range(bench.runs)]
+    rounds = [[_measure_one(bench, ours, case) for case in cases] for _ in range(1 + bench.runs)]
     gc.unfreeze()
-    return [middle(list(of_case)) for of_case in zip(*rounds, strict=True)]
+    return [middle(list(of_case)) for of_case in zip(*rounds[1:], strict=True)]
 
 
 def _measure_one(bench: Bench, ours: ReadyWriter, case: Case) -> Figure:
