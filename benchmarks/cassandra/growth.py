@@ -21,6 +21,7 @@ _PANELS: Final = (
     ("µs a row, server and sink", "cpu_s_per_million"),
     ("µs a row, the node", "store_cpu_s_per_million"),
 )
+_AT_ONE_RATE: Final = " at one rate"
 _LABELS_X: Final = 200
 _BAR: Final = 380
 
@@ -44,17 +45,22 @@ def _cpu_ratio(steady: Sequence[Figure]) -> float:
 
 
 def _flooded(bench: Bench, devices: int) -> Figure:
-    return measure_whole(bench, devices, f"{devices:,} devices")
+    return measure_whole(bench, devices, _name(devices))
 
 
 def _steady(bench: Bench, devices: int, rate: float) -> Figure:
     rows = int(_STEADY * bench.rows)
-    return measure_whole(bench, devices, f"{devices:,} devices at one rate", rows=rows, rate=rate)
+    return measure_whole(bench, devices, _name(devices) + _AT_ONE_RATE, rows=rows, rate=rate)
+
+
+def _name(devices: int) -> str:
+    return f"{devices:,} devices"
 
 
 def growth_plot(figures: Sequence[Figure]) -> str:
     """Four panels of bars: what changes with the number of devices. Empty where that was not measured."""
-    shown = [figure for figure in figures if " devices" in figure.name]
+    own = {_name(devices) for devices in _MANY}
+    shown = [figure for figure in figures if figure.name.removesuffix(_AT_ONE_RATE) in own]
     if not shown:
         return ""
     height = 24 + len(_PANELS) * (34 + 22 * len(shown))

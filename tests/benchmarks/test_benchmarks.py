@@ -103,10 +103,12 @@ def test_percentiles_are_of_what_was_measured() -> None:
 def test_growth_is_drawn_by_the_number_of_devices() -> None:
     """Rows, batches and processor time; nothing where it was not measured."""
     figures = [
-        Figure(name=f"{devices} devices", rate=1e5, rows_a_request=400.0, cpu_s_per_million=1.5)
+        Figure(name=f"{devices:,} devices", rate=1e5, rows_a_request=400.0, cpu_s_per_million=1.5)
         for devices in (100, 10_000)
     ]
-    drawn = growth_plot([Figure(name="sockets to rows", rate=1.0), *figures])
+    others = [Figure(name=name, rate=1.0) for name in ("sockets to rows", "newest of 1,000 devices")]
+    drawn = growth_plot([*others, *figures])
+    assert "newest" not in drawn
     assert drawn.startswith("<svg")
     assert drawn.count("<rect") == 4 * 2
     assert "rows a request" in drawn
