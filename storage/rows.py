@@ -10,6 +10,11 @@ from parser.parsed import ParsedBlock
 from parser.settings import VALUES
 
 
+def milliseconds(stamps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The `received_at` of rows with these stamps."""
+    return stamps // 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The readings of consecutive blocks, in their order. Shapes are given for n rows."""
@@ -32,11 +37,7 @@ class Rows:
     @property
     def received_at(self) -> NDArray[np.int64]:
         """Shape (n,), milliseconds since 1970 UTC, never descending."""
-        return self.stamps // 1000
-
-    def times(self, places: NDArray[np.intp]) -> NDArray[np.int64]:
-        """`received_at` of some of the rows, worked out for these alone."""
-        return self.stamps[places] // 1000
+        return milliseconds(self.stamps)
 
     @classmethod
     def of(cls, blocks: Sequence[ParsedBlock]) -> "Rows":

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from parser.block import RECORD_BITS
 from storage.cassandra.schema import SHARDS, VALUES
-from storage.rows import Rows
+from storage.rows import Rows, milliseconds
 
 READING: Final = np.dtype(
     [
@@ -244,11 +244,12 @@ class Encoder:
         starts: NDArray[np.intp],
     ) -> Encoded:
         """Some of the rows, whose names have one length; their partitions begin at `starts` of `places`."""
-        codes, times = rows.codes[places], rows.times(places)
+        codes, stamps = rows.codes[places], rows.stamps[places]
+        times = milliseconds(stamps)
         buckets = self.bucket_of(times)
         left = [] if ttl is None else [ttl[places]]
         key, values = [names[codes], buckets, times, rows.seqs[places]], rows.values[:, places]
-        encoded = encode(self._readings, [*key, values, rows.stamps[places], *left])
+        encoded = encode(self._readings, [*key, values, stamps, *left])
         devices = rows.devices
         return Encoded(
             READINGS,
@@ -270,16 +271,16 @@ class Encoder:
             of = shards[rows.codes[order]]
             nodes = np.full(len(order), node, np.int32)
             values, seqs = rows.values[:, order], rows.seqs[order]
-            columns = [of, names[rows.codes[order]], nodes, rows.times(order), seqs, values]
+            columns = [of, names[rows.codes[order]], nodes, milliseconds(rows.stamps[order]), seqs, values]
             encoded = encode(self._latest, [*columns, seqs & RECORD_MASK])
             yield Encoded(LATEST_READINGS, encoded, order, starts_of(of), _key_of_shard(of))
 
     def buckets(self, rows: Rows, places: NDArray[np.intp]) -> Iterator[Encoded]:
         """The bucket of each of these rows, for the directory of their devices."""
         for names, order in _by_length(rows, places):
-            codes = rows.codes[order]
-            times = self.bucket_of(rows.times(order))
-            encoded = encode(self._buckets, [names[codes], times, rows.stamps[order]])
+            codes, stamps = rows.codes[order], rows.stamps[order]
+            buckets = self.bucket_of(milliseconds(stamps))
+            encoded = encode(self._buckets, [names[codes], buckets, stamps])
             starts, key = np.arange(len(order)), _key_of_device(rows.devices, codes)
             yield Encoded(DEVICE_BUCKETS, encoded, order, starts, key)
 

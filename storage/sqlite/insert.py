@@ -27,7 +27,7 @@ from typing import Final
 import apsw
 import numpy as np
 
-from storage.rows import Rows
+from storage.rows import Rows, milliseconds
 
 _INSERT: Final = "INSERT INTO readings VALUES (?,?,?,?,?,?,?,?)"
 
@@ -51,7 +51,8 @@ def insert_readings(connection: apsw.Connection, rows: Rows) -> None:
     """
     order = np.argsort(rows.codes, kind="stable")
     names = np.array(rows.devices, object)[rows.codes[order]].tolist()
-    columns = (rows.times(order).tolist(), rows.seqs[order].tolist(), *rows.values[:, order].tolist())
+    times = milliseconds(rows.stamps[order])
+    columns = (times.tolist(), rows.seqs[order].tolist(), *rows.values[:, order].tolist())
     connection.executemany(_INSERT, zip(names, *columns, strict=True))
 
 
@@ -59,5 +60,6 @@ def forward_latest(connection: apsw.Connection, rows: Rows) -> None:
     """Put the newest row of each device into `latest_readings` where it is newer than the one there."""
     last = rows.newest()
     names = [rows.devices[code] for code in rows.codes[last].tolist()]
-    columns = (rows.times(last).tolist(), rows.seqs[last].tolist(), *rows.values[:, last].tolist())
+    times = milliseconds(rows.stamps[last])
+    columns = (times.tolist(), rows.seqs[last].tolist(), *rows.values[:, last].tolist())
     connection.executemany(_FORWARD, zip(names, *columns, strict=True))

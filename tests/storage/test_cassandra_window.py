@@ -40,6 +40,17 @@ def test_answers_far_slower_than_the_quickest_lower_it_a_little() -> None:
     assert before > window.limit >= int(0.9 * before) - 1
 
 
+def test_a_short_queue_is_let_be() -> None:
+    """Answers below a tenth of a second are never slow, however quick the quickest were."""
+    window = Window(64)
+    window.confirmed(0.0, 0.001)
+    for second in range(1, 4_000):
+        window.confirmed(float(second), 0.099 if second % 2 else 0.001)
+    assert window.limit == 64
+    window.confirmed(5_000.0, 0.101)
+    assert window.limit < 64
+
+
 def test_a_cluster_that_became_slower_for_good_is_not_throttled_for_ever() -> None:
     """What counted as quick is forgotten."""
     window = Window(64)
