@@ -9,12 +9,20 @@ socket rests too, since it would come at once again.
     resting     the second is over    accepting; after ten without another rest it says that it goes on
 
 So however long it lasts, the log has two lines of it.
+
+Closing a listening socket resets who has connected but waits to be accepted, and who is half-way through the
+kernel's handshake. So before it closes on a port that another server shares, the socket lets those on their
+way arrive while a filter of the kernel (socket-filter(7)) drops the first packet of everybody new: that is
+sent again after a second (RFC 6298, 2.1), and reaches the other server then.
 """
 
 import asyncio
+import ctypes
 import errno
 import socket
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -44,6 +52,16 @@ _OF_ONE: Final = frozenset(
     }
 )
 """Errors of a connection that was gone, or forbidden by a firewall, before it was accepted."""
+
+_SO_ATTACH_FILTER: Final = 26
+_NO_NEWCOMERS: Final = (
+    (0x30, 0, 0, 13),  # load the byte of TCP's flags (RFC 9293, 3.1)
+    (0x54, 0, 0, 0x12),  # keep SYN and ACK of it
+    (0x15, 0, 1, 0x02),  # SYN alone?
+    (0x06, 0, 0, 0),  # then keep nothing of the packet,
+    (0x06, 0, 0, 0xFFFF_FFFF),  # else all of it
+)
+"""A program of classic BPF, as instructions: code, jump if true, jump if false, operand."""
 
 _log = structlog.get_logger("ingest")
 
@@ -89,6 +107,14 @@ class Acceptor:
         """Accept from now on."""
         self._timer = None
         self._loop.add_reader(self._socket, self._accept)
+
+    def leave_newcomers(self) -> None:
+        """Have the kernel pass over who begins to connect from now on; who has begun is still accepted."""
+        code = b"".join(struct.pack("=HBBI", *instruction) for instruction in _NO_NEWCOMERS)
+        kept = ctypes.create_string_buffer(code, len(code))  # read while the option is set, not after
+        program = struct.pack("@HP", len(_NO_NEWCOMERS), ctypes.addressof(kept))
+        with suppress(OSError):  # a kernel without filters: then a few are reset
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
     def finish(self) -> None:
         """Accept who has connected already, then close: the kernel resets whoever still waits there."""

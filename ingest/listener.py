@@ -33,6 +33,9 @@ from parser.settings import Rules
 _SWEEP_S: Final = 1.0
 _LAST_WORD_S: Final = 10.0
 _LAST_COMERS_S: Final = 1.0
+_HALF_WAY_S: Final = 0.2
+"""A handshake of the kernel is over by then: a few round trips in a plant's network."""
+
 _PROBES: Final = 3
 _MOST_HANDSHAKES: Final = 2_000
 """Under way at one time. For who proves nothing yet the library keeps messages of up to 100 KiB."""
@@ -139,10 +142,17 @@ class Listener:
         return REVOKED if revoked else None
 
     async def close(self) -> None:
-        """Accept nobody but those who have connected already, and read what these have sent."""
-        for acceptors in self._acceptors:
+        """Accept nobody but those who have connected already, and read what these have sent.
+
+        Where the port is shared, who comes at the last moment is left to the other server, not refused.
+        """
+        acceptors = [acceptor for of_port in self._acceptors for acceptor in of_port]
+        if self._settings.share_port:
             for acceptor in acceptors:
-                acceptor.finish()
+                acceptor.leave_newcomers()
+            await asyncio.sleep(_HALF_WAY_S)
+        for acceptor in acceptors:
+            acceptor.finish()
         if self._adopting:
             await asyncio.wait(self._adopting, timeout=_LAST_COMERS_S)
             await asyncio.sleep(self._settings.tick_ms / 1000)
