@@ -25,5 +25,9 @@ class StartError(DevClusterError):
     """A node ended while it started, or took too long; its log says why."""
 
 
+class PauseError(DevClusterError):
+    """A node was told to stand still, and some of its threads go on."""
+
+
 class NotRunningError(DevClusterError):
     """The node that should be paused or measured doesn't run."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from devcluster import jars, ports, tools
-from devcluster.errors import NotRunningError, PortError, StartError
+from devcluster.errors import NotRunningError, PauseError, PortError, StartError
 from devcluster.hello import answers
 from devcluster.processes import Process, spawn
 from devcluster.settings import LOGBACK, java_command, wants_tls, yaml
@@ -110,10 +110,16 @@ class Node:
             process.wait_gone(STOP_S)
 
     def pause(self) -> None:
-        """Let it stand still: connections stay and nothing is answered. Raises NotRunningError."""
+        """Let it stand still: connections stay and nothing is answered.
+
+        Raises:
+            NotRunningError: it isn't there.
+            PauseError: it goes on.
+        """
         process = self._running()
         process.send(signal.SIGSTOP)
-        process.wait_paused(_PAUSED_S)
+        if not process.wait_paused(_PAUSED_S):
+            raise PauseError(f"a thread of {self.address} still runs {_PAUSED_S:g} s after it was paused")
 
     def resume(self) -> None:
         """Let it go on; raises NotRunningError."""

@@ -51,11 +51,14 @@ class Process:
             _notice(self.pid)
         return gone
 
-    def wait_paused(self, seconds: float) -> None:
-        """Wait until none of its threads runs any more, after it was sent SIGSTOP."""
+    def wait_paused(self, seconds: float) -> bool:
+        """Wait until none of its threads runs any more, after SIGSTOP; False if one still does then."""
         deadline = time.monotonic() + seconds
-        while self._runs() and time.monotonic() < deadline:
+        while runs := self._runs():
+            if time.monotonic() >= deadline:
+                break
             time.sleep(_LOOK_S)
+        return not runs
 
     def _runs(self) -> bool:
         threads = Path(f"/proc/{self.pid}/task").glob("*/stat")

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,15 @@ def test_a_process_is_never_mistaken_for_a_later_one_with_its_id(tmp_path: Path)
     ours.send(signal.SIGKILL)
     assert ours.wait_gone(10)
     assert not Path(f"/proc/{ours.pid}").exists()
+
+
+def test_a_process_is_paused_only_when_it_stands_still(tmp_path: Path) -> None:
+    """Told and not yet obeying is not enough: a node that still answers would spoil what follows."""
+    ours = spawn([sys.executable, "-c", "while True: pass"], tmp_path / "log")
+    try:
+        assert not ours.wait_paused(0)
+        ours.send(signal.SIGSTOP)
+        assert ours.wait_paused(10)
+    finally:
+        ours.send(signal.SIGKILL)
+        assert ours.wait_gone(10)
