@@ -19,6 +19,7 @@ import uvloop
 from benchmarks.certificates import Plant
 from headrace.logs import configure_logs
 from ingest.assembler import Numbering
+from ingest.claims import Claims
 from ingest.clock import StampClock
 from ingest.journal import Journal
 from ingest.listener import Listener
@@ -183,6 +184,7 @@ async def discard(options: Options, meter: Meter) -> list[int]:
 async def durable(options: Options, meter: Meter) -> list[int]:
     """Journaled, acknowledged, and passed by a sink that wants nothing."""
     journal = Journal(JournalSettings(path=f"{options.folder}/journal"), 0)
+    metrics = IngestMetrics()
     server = IngestServer(
         options.ingest(ack_port=0),
         Rules(),
@@ -190,7 +192,8 @@ async def durable(options: Options, meter: Meter) -> list[int]:
         Numbering(1, 0),
         sinks={},
         live=LivePublisher(LiveFeed()),
-        metrics=IngestMetrics(),
+        heard=Claims(metrics.registry).heard,
+        metrics=metrics,
     )
     committed = server.listener.assembler.committed
 
@@ -227,6 +230,7 @@ async def _into_rows(options: Options, meter: Meter, storage: StorageSettings) -
         Numbering(1, 0),
         sinks={"tables": SinkTask(str(journal.folder), journal.id, 0, storage)},
         live=LivePublisher(LiveFeed()),
+        heard=Claims(metrics.registry).heard,
         metrics=metrics,
     )
     await server.start("bench")

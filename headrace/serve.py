@@ -15,8 +15,10 @@ from headrace.config import Config
 from headrace.errors import ConfigError, FailedError
 from headrace.office import run_office
 from headrace.starting import StartOptions, start_server, take_over, warn_of_others
+from ingest.claims import Claims
 from ingest.errors import IngestError
 from ingest.live import LivePublisher
+from ingest.metrics import IngestMetrics
 from ingest.server import ServerStatistics
 from storage.errors import StorageError
 from storage.factory import open_store
@@ -66,17 +68,18 @@ async def run_server(config: Config, options: StartOptions) -> AsyncIterator[Run
         ConfigError: it can't start as it is configured or called.
         FailedError: it ended without everything being durable.
     """
-    feed = LiveFeed()
+    feed, metrics = LiveFeed(), IngestMetrics()
+    claims = Claims(metrics.registry)
     try:
         warn_of_others(config, [Path(config.journal.path)])
-        server = await start_server(config, options, LivePublisher(feed))
+        server = await start_server(config, options, LivePublisher(feed), claims.heard, metrics)
     except (IngestError, StorageError) as error:
         raise ConfigError(str(error)) from error
     source = Source(
         feed,
-        server.metrics.registry,
+        metrics.registry,
         lambda: readiness(server.statistics),
-        lambda: server.statistics.claimed_twice,
+        lambda: claims.shown,
     )
     try:
         async with run_pages(config, source, options.mes_token) as url:

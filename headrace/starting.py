@@ -14,6 +14,7 @@ import structlog
 from headrace.config import Config
 from headrace.logs import set_level
 from ingest.assembler import Numbering
+from ingest.claims import Heard
 from ingest.journal import Journal, journals_under
 from ingest.live import LiveView
 from ingest.metrics import IngestMetrics
@@ -52,7 +53,9 @@ def take_over(server: IngestServer, config: Config) -> None:
     set_level(config.log.stderr_level)
 
 
-async def start_server(config: Config, options: StartOptions, live: LiveView) -> IngestServer:
+async def start_server(
+    config: Config, options: StartOptions, live: LiveView, heard: Heard, metrics: IngestMetrics
+) -> IngestServer:
     """A server that takes data.
 
     Raises:
@@ -71,7 +74,8 @@ async def start_server(config: Config, options: StartOptions, live: LiveView) ->
         _numbering(journal, claim),
         sinks={SINK: task},
         live=live,
-        metrics=IngestMetrics(),
+        heard=heard,
+        metrics=metrics,
     )
     await server.start(version("headrace"))
     return server

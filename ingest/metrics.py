@@ -73,9 +73,6 @@ class IngestMetrics:
         self.set_aside = Counter(
             "headrace_records_set_aside", "Records that could not be stored", ["sink"], registry=r
         )
-        self.claimed_twice = Counter(
-            "headrace_devices_claimed_twice", "Times two connections sent for a device", ["sink"], registry=r
-        )
         self.damaged = Counter(
             "headrace_journal_damaged_blocks", "Blocks that could not be read", ["sink"], registry=r
         )

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from ingest.assembler import Numbering
+from ingest.claims import Heard
 from ingest.clock import StampClock
 from ingest.journal import Journal, JournalState, JournalStatistics
 from ingest.listener import Listener
@@ -69,11 +70,6 @@ class ServerStatistics(msgspec.Struct, frozen=True):
         return ""
 
     @property
-    def claimed_twice(self) -> frozenset[str]:
-        """Devices that two connections have sent for within the last minutes."""
-        return frozenset[str]().union(*(sink.claimed_twice for sink in self.sinks))
-
-    @property
     def troubles(self) -> list[str]:
         """Why machines can't deliver at the moment, or must not rely on it; empty while they can."""
         found = [self.journal_trouble] if self.journal_trouble else []
@@ -92,6 +88,7 @@ class IngestServer:
         *,
         sinks: dict[str, SinkTask],
         live: LiveView,
+        heard: Heard,
         metrics: IngestMetrics,
     ) -> None:
         """Sinks by name, each in a process of its own; all of them hold the journal's trimming."""
@@ -103,7 +100,9 @@ class IngestServer:
             settings, rules, self._clock, numbering, submit=journal.submit, metrics=metrics
         )
         self._live = live
-        self._sinks = [Supervisor(name, task, metrics, self._progress(name)) for name, task in sinks.items()]
+        self._sinks = [
+            Supervisor(name, task, metrics, self._progress(name), heard) for name, task in sinks.items()
+        ]
         self._tasks: list[asyncio.Task[None]] = []
         self._vital = Vital(metrics.tasks_failed)
         self._ending: Ending | None = None

@@ -24,7 +24,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
-from ingest.claims import Claim, Claims
+from ingest.claims import Sighting, Sightings
 from ingest.errors import JournalError
 from ingest.journal import JournalReader
 from parser.block import Block
@@ -79,8 +79,8 @@ class SinkReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """First and last block that it needed and the journal has no more."""
 
     log_bytes: int = 0
-    claims: list[Claim] = []
-    """Devices that two connections send for, each once in a while."""
+    sightings: list[Sighting] = []
+    """Which devices came on which connections, as far as that is news."""
 
 
 class _Orders:
@@ -135,7 +135,7 @@ class _Sink:
         self._reader = JournalReader(Path(task.folder), claim.cursor_record)
         self._read = claim.cursor.block if claim.cursor else 0
         self._helper = ThreadPoolExecutor(1, "read-ahead")
-        self._claims = Claims()
+        self._sightings = Sightings()
         self._purged = 0.0
         self._newest_us = 0
         again = (self._read + 1, claim.reached) if claim.reached > self._read else None
@@ -193,7 +193,7 @@ class _Sink:
         damaged = sum(isinstance(item, DamagedBlock) for item in blocks)
         for each in blocks:
             if isinstance(each, ParsedBlock):
-                self._claims.note(each)
+                self._sightings.note(each)
         self._report(
             SinkReport(
                 last.id,
@@ -206,7 +206,7 @@ class _Sink:
                 damaged=damaged,
                 log_bytes=_log_bytes(self._task.storage),
                 requests=self._writer.requests(),
-                claims=self._claims.take(),
+                sightings=self._sightings.take(),
             )
         )
         self._purge(written.stored)

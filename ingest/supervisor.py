@@ -10,7 +10,6 @@ STOPPED    for good, when the server ends
 
 import asyncio
 import sys
-import time
 from asyncio.subprocess import PIPE
 from collections import deque
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from ingest.claims import WINDOW_S, Claim
+from ingest.claims import Heard
 from ingest.metrics import IngestMetrics
 from ingest.sink import SinkReport, SinkTask
 
@@ -30,8 +29,6 @@ _LONGEST_REST_S: Final = 5.0
 _END_S: Final = 5.0
 _NOTED_EVERY_US: Final = 1_000_000
 _UNREAD_BYTES: Final = 65536
-_CLAIMED_S: Final = 1.5 * WINDOW_S
-"""For how long a device is shown as claimed twice: until it is told of again, if it still is."""
 
 _log = structlog.get_logger("sink")
 
@@ -69,28 +66,31 @@ class SinkStatistics(msgspec.Struct, frozen=True):
     """The stamp of the oldest block that is not in its tables, to about a second; 0 if there is none."""
 
     pid: int | None
-    claimed_twice: frozenset[str] = frozenset()
-    """Devices that two connections have sent for within the last minutes."""
 
 
 class Supervisor:
     """One sink's process, for as long as the server lives."""
 
     def __init__(
-        self, name: str, task: SinkTask, metrics: IngestMetrics, on_progress: Callable[[int], None]
+        self,
+        name: str,
+        task: SinkTask,
+        metrics: IngestMetrics,
+        on_progress: Callable[[int], None],
+        heard: Heard,
     ) -> None:
         """`on_progress` gets the block up to which nothing of the sink can be lost any more."""
         self._name = name
         self._task = task
         self._metrics = metrics
         self._on_progress = on_progress
+        self._heard = heard
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
         self._state = SinkState.STARTING
         self._trouble = ""
         self._block = self._stamp_us = self._newest = 0
         self._noted: deque[_Noted] = deque()
-        self._claimed: dict[str, float] = {}
         self._moved = asyncio.Event()
         self._count(SinkReport(0))  # so that every series is there from the start
         metrics.sink_restarts.labels(name)
@@ -109,7 +109,6 @@ class Supervisor:
             self._newest,
             since if behind else 0,
             pid,
-            frozenset(self._claimed),
         )
 
     def start(self) -> asyncio.Task[None]:
@@ -212,7 +211,7 @@ class Supervisor:
             _log.error("damaged_blocks", sink=self._name, blocks=report.damaged, records=report.set_aside)
         if report.again is not None:
             _log.info("written_again", sink=self._name, first=report.again[0], last=report.again[1])
-        self._note(report.claims)
+        self._heard(report.sightings)
         self._count(report)
         if report.block > self._block or report.block == 0 or report.again is not None:
             self._block = report.block
@@ -223,17 +222,6 @@ class Supervisor:
         if report.durable:
             self._on_progress(report.durable)
 
-    def _note(self, claims: list[Claim]) -> None:
-        """Tell of devices that are claimed twice; those that are not any more are forgotten."""
-        now = time.monotonic()
-        for device, until in list(self._claimed.items()):
-            if until < now:
-                del self._claimed[device]
-        for claim in claims:
-            first, second = claim.connections
-            self._claimed[claim.device_id] = now + _CLAIMED_S
-            _log.warning("device_claimed_twice", device=claim.device_id, first=first, second=second)
-
     def _count(self, report: SinkReport) -> None:
         metrics, name = self._metrics, self._name
         metrics.stored.labels(name).inc(report.stored)
@@ -242,7 +230,6 @@ class Supervisor:
         metrics.unkept.labels(name).inc(report.unkept)
         metrics.empty.labels(name).inc(report.empty)
         metrics.set_aside.labels(name).inc(report.set_aside)
-        metrics.claimed_twice.labels(name).inc(len(report.claims))
         metrics.damaged.labels(name).inc(report.damaged)
         metrics.gaps.labels(name).inc(report.gap is not None)
         metrics.store_log_bytes.labels(name).set(report.log_bytes)

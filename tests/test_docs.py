@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from headrace.config import Config
 from headrace.reload import WHILE_RUNNING
 from headrace.workers.figures import WorkerMetrics
+from ingest.claims import Claims
 from ingest.metrics import IngestMetrics
 from orders.logs.metrics import LogMetrics
 from orders.metrics import OrderMetrics
@@ -100,6 +101,7 @@ def test_every_metric_is_explained_with_its_labels() -> None:
     registry = CollectorRegistry()
     rooms = (
         IngestMetrics(),
+        Claims(registry),
         LogMetrics(registry),
         OrderMetrics(registry),
         WorkerMetrics(registry),

@@ -19,6 +19,7 @@ from headrace.workers.figures import WorkerFigures, WorkerMetrics
 from headrace.workers.messages import WorkerTask
 from headrace.workers.plan import Plan
 from headrace.workers.worker import Worker, WorkerState
+from ingest.claims import Claims
 from ingest.live import LivePublisher
 from ingest.tls import Certificates
 from ingest.vital import Vital
@@ -35,6 +36,7 @@ class Crew:
     def __init__(self, config: Config, options: StartOptions, plan: Plan, log_format: LogFormat) -> None:
         self.registry = CollectorRegistry()
         self.feed = LiveFeed(self._watch)
+        self.claims = Claims(self.registry)
         figures, metrics = WorkerFigures(), WorkerMetrics(self.registry)
         self._vital = Vital(metrics.tasks_failed)
         self.registry.register(figures)
@@ -50,9 +52,10 @@ class Crew:
                     watched=False,
                 ),
                 LivePublisher(self.feed),
-                figures,
-                metrics,
-                self._vital,
+                self.claims,
+                figures=figures,
+                metrics=metrics,
+                vital=self._vital,
             )
             for number in range(plan.workers)
         ]
@@ -89,11 +92,6 @@ class Crew:
             for worker in self._workers:
                 await worker.live.stop()
         return self._durable
-
-    def claimed_twice(self) -> frozenset[str]:
-        """Devices that two connections of one worker have sent for lately, as of the last reports."""
-        heard = [worker.statistics for worker in self._workers if worker.statistics is not None]
-        return frozenset[str]().union(*(statistics.claimed_twice for statistics in heard))
 
     def take_over(self, config: Config) -> None:
         """Let all go by another configuration, those too that are started later.

@@ -16,6 +16,7 @@ from headrace.config import Config
 from headrace.logs import LogFormat
 from headrace.workers.figures import Family
 from headrace.workers.plan import Plan
+from ingest.claims import Sighting
 from ingest.server import ServerStatistics
 from parser.block import Block, decode_block
 
@@ -93,7 +94,13 @@ class Seen(msgspec.Struct, frozen=True, tag="seen"):
     blocks: list[SeenBlock]
 
 
-Message = Listening | Refused | Report | Seen
+class Heard(msgspec.Struct, frozen=True, tag="heard"):
+    """Which devices came on which of its connections; some may be left out."""
+
+    sightings: list[Sighting]
+
+
+Message = Listening | Refused | Report | Seen | Heard
 
 
 class NonsenseError(Exception):

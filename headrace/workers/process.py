@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, cast
 
@@ -23,6 +24,7 @@ from headrace.workers.figures import families
 from headrace.workers.forwarding import Forwarder
 from headrace.workers.messages import (
     TASK_BYTES,
+    Heard,
     Listening,
     Message,
     Order,
@@ -32,7 +34,9 @@ from headrace.workers.messages import (
     encode,
 )
 from headrace.workers.plan import worker_config
+from ingest.claims import Sighting
 from ingest.errors import IngestError
+from ingest.metrics import IngestMetrics
 from ingest.server import IngestServer
 from storage.errors import StorageError
 
@@ -72,6 +76,11 @@ class _Out(asyncio.BaseProtocol):
         """Tell the parent, if it is there."""
         if not self._transport.is_closing():
             self._transport.write(encode(message))
+
+    def heard(self, sightings: Sequence[Sighting]) -> None:
+        """Tell which devices came on which connections, if that is read."""
+        if sightings and self.has_room():
+            self.say(Heard(list(sightings)))
 
     async def finish(self) -> None:
         """Wait until it has heard the last word, for some time."""
@@ -135,7 +144,8 @@ async def _work() -> int:
     live.watched = task.watched
     options = StartOptions(task.adopt_node, task.accept_clock)
     try:
-        server = await start_server(worker_config(task.config, task.plan, task.number), options, live)
+        config = worker_config(task.config, task.plan, task.number)
+        server = await start_server(config, options, live, link.out.heard, IngestMetrics())
     except (IngestError, StorageError) as error:
         link.out.say(Refused(str(error)))
         await link.out.finish()

@@ -39,7 +39,7 @@ async def run_workers(
     with closing(ReservedPorts()) as ports:
         plan = await ports.take(config.ingest, workers)
         crew = Crew(config, options, plan, log_format)
-        source = Source(crew.feed, crew.registry, crew.readiness, crew.claimed_twice, crew.refresh)
+        source = Source(crew.feed, crew.registry, crew.readiness, lambda: crew.claims.shown, crew.refresh)
         try:
             await crew.start()
             async with run_pages(config, source, options.mes_token) as url:

@@ -27,6 +27,7 @@ from headrace.config import Config
 from headrace.errors import ConfigError, FailedError
 from headrace.workers.figures import WorkerFigures, WorkerMetrics
 from headrace.workers.messages import (
+    Heard,
     Listening,
     Message,
     NonsenseError,
@@ -37,6 +38,7 @@ from headrace.workers.messages import (
     WorkerTask,
     read_message,
 )
+from ingest.claims import Claims
 from ingest.live import LiveView
 from ingest.server import ServerStatistics
 from ingest.vital import Vital
@@ -68,10 +70,18 @@ class Worker:
     """One worker's process, for as long as the server lives."""
 
     def __init__(
-        self, task: WorkerTask, live: LiveView, figures: WorkerFigures, metrics: WorkerMetrics, vital: Vital
+        self,
+        task: WorkerTask,
+        live: LiveView,
+        claims: Claims,
+        *,
+        figures: WorkerFigures,
+        metrics: WorkerMetrics,
+        vital: Vital,
     ) -> None:
         self._task = task
         self.live = live
+        self._claims = claims
         self._figures = figures
         self._vital = vital
         self._up = metrics.up.labels(str(task.number))
@@ -245,6 +255,8 @@ class Worker:
                 self._heard.set()
             case Seen(blocks=blocks):
                 self.live.committed([seen.block() for seen in blocks])
+            case Heard(sightings=sightings):
+                self._claims.heard(sightings, self.number)
 
     def _serves(self) -> None:
         self._up.set(1)

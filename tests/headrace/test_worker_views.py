@@ -33,6 +33,7 @@ from headrace.workers.messages import (
 )
 from headrace.workers.plan import Plan, worker_config, worker_folders
 from headrace.workers.worker import PATIENCE, Worker, WorkerState
+from ingest.claims import Claims
 from ingest.journal import Journal, JournalState, JournalStatistics, worker_folder
 from ingest.journal.journal import Tail
 from ingest.live import LivePublisher
@@ -207,7 +208,14 @@ def worker(registry: CollectorRegistry) -> Worker:
     """One that begins with the next `sys.executable`."""
     task = WorkerTask(0, Config(), Plan(1, 9400, None), False, False, "json", False)
     metrics = WorkerMetrics(registry)
-    return Worker(task, LivePublisher(LiveFeed()), WorkerFigures(), metrics, Vital(metrics.tasks_failed))
+    return Worker(
+        task,
+        LivePublisher(LiveFeed()),
+        Claims(registry),
+        figures=WorkerFigures(),
+        metrics=metrics,
+        vital=Vital(metrics.tasks_failed),
+    )
 
 
 @pytest.mark.parametrize("said", [NONSENSE[0], encode(Seen([SeenBlock(1, b"", b"", 7)]))])

@@ -114,6 +114,24 @@ def test_the_live_view_shows_what_comes_to_either_worker(crew: Server) -> None:
         sender.stop()
 
 
+def test_two_that_send_for_one_machine_are_flagged_by_the_server(crew: Server) -> None:
+    """Of three connections two share a worker; workers only tell what they see, the parent judges."""
+    machines = [socket.create_connection(("127.0.0.1", crew.ack_port), 20) for _ in range(3)]
+    claimed = "headrace_devices_claimed_twice_total"
+    assert crew.metric(claimed) == 0
+    try:
+        for machine in machines * 2:
+            machine.sendall(b"T1,35.2,8000,2.5,3.7,380#")
+            assert machine.recv(100).startswith(b"ACK,")
+        wait_until(lambda: crew.metric(claimed) == 1, "the claim", 20)
+        with urlopen(f"{crew.url}/api/v1/devices", timeout=10) as answer:  # noqa: S310  # our own address
+            devices = msgspec.json.decode(answer.read())["devices"]
+        assert [row["device_id"] for row in devices if row["claimed_twice"]] == ["T1"]
+    finally:
+        for machine in machines:
+            machine.close()
+
+
 def test_a_worker_that_hangs_makes_the_server_unready(crew: Server) -> None:
     """The kernel still deals connections out to it; the reason names it, and it passes."""
     hanging = worker_pid(crew, 1)

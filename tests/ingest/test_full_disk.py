@@ -89,6 +89,7 @@ async def serving(folder: Path, vfs: str | None = None, wire: Wire = PLAIN) -> A
         Numbering(journal.tail.block + 1, journal.tail.next_record),
         sinks={},
         live=LivePublisher(LiveFeed()),
+        heard=lambda _sightings: None,
         metrics=IngestMetrics(),
     )
     await server.start("0.0.0")

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from ingest.claims import Sighting
 from ingest.metrics import IngestMetrics
 from ingest.sink import SinkReport, SinkTask
 from ingest.supervisor import SinkState, Supervisor
@@ -41,7 +42,10 @@ class Line:
         self.task = SinkTask(str(self.desk.folder), self.desk.journal.id, NODE, storage)
         self.metrics = IngestMetrics()
         self.progress: list[int] = []
-        self.supervisor = Supervisor("sqlite", self.task, self.metrics, self.progress.append)
+        self.heard: list[Sighting] = []
+        self.supervisor = Supervisor(
+            "sqlite", self.task, self.metrics, self.progress.append, self.heard.extend
+        )
         self.last: Block | None = None
 
     def commit(self, count: int = 1) -> None:
@@ -288,7 +292,7 @@ from ingest.supervisor import SinkState, Supervisor
 
 async def main():
     task = msgspec.json.decode(sys.argv[1], type=SinkTask)
-    supervisor = Supervisor("sqlite", task, IngestMetrics(), lambda block: None)
+    supervisor = Supervisor("sqlite", task, IngestMetrics(), lambda block: None, lambda sightings: None)
     supervisor.start()
     while supervisor.statistics.state is not SinkState.RUNNING:
         await asyncio.sleep(0.01)
