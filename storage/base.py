@@ -210,7 +210,7 @@ class TableWriter(Protocol):
         What is left of it in ledger and connections are their sums, so that the books still add up.
 
         Returns:
-            Rows deleted; 0 when there is nothing left to delete.
+            How much was done, in rows or, where a deletion hits many, in deletions; 0 when nothing is left.
         """
         ...
 

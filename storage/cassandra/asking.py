@@ -60,7 +60,7 @@ class Asker:
         connected = await self._ready(cql)
         batch = BatchStatement(BatchType.UNLOGGED)
         for values in rows:
-            batch.add(connected.bound(cql, *values))
+            batch.add(connected.put(cql, *values))
         await self._send(connected, batch)
 
     async def connect(self) -> Connected:

@@ -226,7 +226,7 @@ class CassandraAccounts:
         }
 
     def _put(self, cql: str, stamp: int, values: list[Any], day: int, key: int) -> Any:
-        return self._connected.bound(cql, stamp, *values, self._node, day, key)
+        return self._connected.put(cql, stamp, *values, self._node, day, key)
 
     def _load_minutes(self, minutes: list[int]) -> None:
         asked = [

@@ -33,7 +33,13 @@ from cassandra.policies import (
     FallthroughRetryPolicy,
     TokenAwarePolicy,
 )
-from cassandra.query import ConsistencyLevel, PreparedStatement, SimpleStatement, tuple_factory
+from cassandra.query import (
+    UNSET_VALUE,
+    ConsistencyLevel,
+    PreparedStatement,
+    SimpleStatement,
+    tuple_factory,
+)
 
 from storage.cassandra.encoding import Handler
 from storage.cassandra.meaning import DRIVERS, PASSWORD, shown, translated
@@ -145,6 +151,13 @@ class Connected:
     def bound(self, cql: str, *values: object) -> Any:
         """A prepared statement with its values; prepared once."""
         return self.prepared(cql).bind(values)
+
+    def put(self, cql: str, *values: object) -> Any:
+        """The same, of a statement that writes: what is None is left out.
+
+        A null would be a tombstone, which every reader of its partition has to pass; of too many it dies.
+        """
+        return self.bound(cql, *(UNSET_VALUE if value is None else value for value in values))
 
     def is_prepared(self, cql: str) -> bool:
         """Whether binding it needs no answer of the cluster."""

@@ -1,38 +1,46 @@
 """Deleting what is old and did not expire by itself, in small steps.
 
-Rows written with a time to live need nothing; they go a little later than they may. What is left: rows from
-before `keep_days` was set or from when it was longer, and the books, which have to be summed up before they
-go.
+Readings go with their bucket, as soon as all of it is old. An hour later they would expire by themselves,
+which is for times when nobody is there to purge. For who reads there, a deleted bucket is one tombstone, and
+each row that expired is one; a node gives up on a read that meets too many of them. So nobody looks here
+whether there are rows: that would be such a read.
 
 For the books, `purged.before` of a node rises by compare-and-set together with the sums of what lies
 behind it: the ledger's minutes below it, the connections that were closed before it. At that moment these
 rows do not count any more, whoever looks; deleting them, and everything else that old, comes after and
 can be repeated. So two servers can purge at once, and one can be killed anywhere.
 
-Deletions carry the end of what they delete as their write timestamp (of a newest row, its own): a row
-that is newer is never hit.
+Deletions are of ranges, so that they stay few however much is deleted; all that they can hit is older.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from parser.block import from_seq
-from storage.base import minute_of
+from storage.base import MINUTE_MS, minute_of
+from storage.cassandra.claims import compare_and_set
 from storage.cassandra.connect import Connected
 from storage.cassandra.flight import Flight
-from storage.cassandra.schema import HOUR_MS, day_of
+from storage.cassandra.meaning import meaning
+from storage.cassandra.schema import DAY_MS, HOUR_MS
+from storage.cassandra.tables import check_tables
 from storage.cassandra.times import to_ms, to_ms_or_none
 
 _STEP: Final = 256
-"""Partitions in a step."""
+"""Statements, or devices, in a step."""
 
 _NODES: Final = "SELECT DISTINCT node FROM nodes"
 _DAYS: Final = "SELECT day FROM days WHERE node = ? AND day < ?"
 _PURGED: Final = """SELECT before, last_seq, ledger_stored, ledger_rejected, ledger_unkept, ledger_empty,
     connections_stored, connections_rejected, connections_unkept, connections_empty
     FROM purged WHERE node = ?"""
-_MINUTES: Final = """SELECT minute, last_seq, stored, rejected, unkept, empty, accepted FROM ledger
+_MINUTES: Final = """SELECT minute, last_seq, set_aside, stored, rejected, unkept, empty, accepted FROM ledger
     WHERE node = ? AND day = ? AND minute < ?"""
+_SET_ASIDE, _REJECTED = 2, 4
+"""Columns of it."""
+
 _CLOSED: Final = """SELECT connection, closed_at, stored, rejected, unkept, empty, accepted FROM connections
     WHERE node = ? AND day = ?"""
 RAISE: Final = """UPDATE purged SET before = ?, last_seq = ?, ledger_stored = ?, ledger_rejected = ?,
@@ -40,21 +48,27 @@ RAISE: Final = """UPDATE purged SET before = ?, last_seq = ?, ledger_stored = ?,
     connections_unkept = ?, connections_empty = ? WHERE node = ? IF before = ?"""
 
 _FORGET_MINUTES: Final = "DELETE FROM ledger USING TIMESTAMP ? WHERE node = ? AND day = ? AND minute < ?"
-_FORGET_CONNECTION: Final = "DELETE FROM connections WHERE node = ? AND day = ? AND connection = ?"
-_REJECTS: Final = "SELECT seq, received_at FROM rejected_records WHERE node = ? AND day = ?"
+_FORGET_CONNECTIONS: Final = """DELETE FROM connections USING TIMESTAMP ? WHERE node = ? AND day = ?
+    AND connection > ? AND connection <= ?"""
 _FORGET_REJECTS: Final = """DELETE FROM rejected_records USING TIMESTAMP ? WHERE node = ? AND day = ?
     AND seq <= ?"""
-_ASIDE: Final = "SELECT seq, received_at FROM set_aside_records WHERE node = ? AND day = ?"
 _FORGET_ASIDE: Final = """DELETE FROM set_aside_records USING TIMESTAMP ? WHERE node = ? AND day = ?
     AND seq <= ?"""
 
 _LATEST: Final = "SELECT shard, device_id, node, seq, received_at FROM latest_readings"
 _BUCKETS: Final = "SELECT device_id, bucket FROM device_buckets WHERE device_id = ? AND bucket < ?"
-_OLD: Final = """SELECT received_at FROM readings WHERE device_id = ? AND bucket = ? AND received_at < ?
-    LIMIT 1"""
 _FORGET_READINGS: Final = """DELETE FROM readings USING TIMESTAMP ? WHERE device_id = ? AND bucket = ?
     AND received_at < ?"""
 _FORGET_BUCKET: Final = "DELETE FROM device_buckets USING TIMESTAMP ? WHERE device_id = ? AND bucket = ?"
+_FORGET_DAY: Final = "DELETE FROM days USING TIMESTAMP ? WHERE node = ? AND day = ?"
+_ANY: Final = (
+    "SELECT minute FROM ledger WHERE node = ? AND day = ? LIMIT 1",
+    "SELECT connection FROM connections WHERE node = ? AND day = ? LIMIT 1",
+    "SELECT seq FROM rejected_records WHERE node = ? AND day = ? LIMIT 1",
+    "SELECT seq FROM set_aside_records WHERE node = ? AND day = ? LIMIT 1",
+)
+"""What a day can have."""
+
 _FORGET_LATEST: Final = """DELETE FROM latest_readings USING TIMESTAMP ?
     WHERE shard = ? AND device_id = ? AND node = ?"""
 
@@ -98,111 +112,171 @@ def add_up(parts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
 class CassandraPurge:
     """One pass after another over the tables, step by step."""
 
-    def __init__(self, connected: Connected, flight: Flight, expires_later_s: int) -> None:
-        """Readings are left to themselves for `expires_later_s`; what has not expired then is deleted."""
+    def __init__(self, connected: Connected, flight: Flight, *, whole_buckets: bool) -> None:
+        """Readings go by the minute, or with `whole_buckets` when all of a bucket are old."""
         self._connected = connected
         self._flight = flight
-        self._later_ms = expires_later_s * 1000
+        self._width = connected.settings.bucket_hours * HOUR_MS
+        self._grain = self._width if whole_buckets else MINUTE_MS
+        self._pass: Iterator[int] = iter(())
+        self._before = self._readings_before = 0
 
     def step(self, before: int) -> int:
-        """Delete some rows received before this time's minute; 0 when none is left."""
+        """Do some of what is to be done with all received before this time's minute; 0 when all is done."""
         before = minute_of(before)
+        done = self._next()
+        if not done and self._before != before:
+            self._pass, self._before = self._work(before), before
+            done = self._next()
+        if not done:
+            self._before = 0
+        return done
+
+    def _next(self) -> int:
+        try:
+            return next(self._pass, 0)
+        except BaseException:
+            self._before = 0
+            raise
+
+    def _work(self, before: int) -> Iterator[int]:
+        """A pass; each step says how much it did."""
         days = self._days(before)
-        for node in days:
-            self._raise(node, days[node], before)
-        steps: list[Callable[[], int]] = [
-            lambda: sum(self._rejects(node, days[node], before) for node in days),
-            lambda: self._readings(before - self._later_ms),
-            lambda: self._latest(before),
-            lambda: sum(self._delete(list(self._old_books(node, days[node], before))) for node in days),
-        ]
-        return next((deleted for step in steps if (deleted := step())), 0)
+        for node, its_days in days.items():
+            self._raise(node, its_days, before)
+        for node, its_days in days.items():
+            yield from self._delivered(self._rejects(node, its_days, before))
+        readings_before = before - before % self._grain
+        if readings_before > self._readings_before:
+            yield from self._readings(readings_before)
+            yield from self._delivered(self._latest(readings_before))
+            self._readings_before = readings_before
+        for node, its_days in days.items():
+            yield from self._delivered(self._old_books(node, its_days, before))
+            yield from self._delivered(self._empty_days(node, its_days, before))
+
+    def _delivered(self, statements: Iterable[Any]) -> Iterator[int]:
+        """Send them, some at a time."""
+        for some in _some(statements):
+            refused = self._flight.deliver(some)
+            if refused:
+                check_tables(self._connected)
+                raise meaning(self._connected.settings, refused[0].error)
+            yield len(some)
+
+    def _ask(self, cql: str, *values: Any) -> list[tuple[Any, ...]]:
+        (rows,) = self._connected.ask([self._connected.bound(cql, *values)])
+        return rows
+
+    def _of_days(self, cql: str, node: int, days: list[int], *values: Any) -> Iterator[tuple[int, Any]]:
+        """Each day with what is found there."""
+        asked = [self._connected.bound(cql, node, day, *values) for day in days]
+        return zip(days, self._connected.ask(asked), strict=True)
 
     def _days(self, before: int) -> dict[int, list[int]]:
         """The days of each node that begin before this time."""
-        (nodes,) = self._ask(_NODES)
-        found = self._connected.ask([self._connected.bound(_DAYS, node, before) for (node,) in nodes])
-        return {node: [to_ms(day) for (day,) in rows] for (node,), rows in zip(nodes, found, strict=True)}
+        nodes = [node for (node,) in self._ask(_NODES)]
+        found = self._connected.ask([self._connected.bound(_DAYS, node, before) for node in nodes])
+        return {node: [to_ms(day) for (day,) in rows] for node, rows in zip(nodes, found, strict=True)}
 
-    def _ask(self, cql: str, *values: Any) -> list[list[tuple[Any, ...]]]:
-        return self._connected.ask([self._connected.bound(cql, *values)])
-
-    def _delete(self, statements: list[Any]) -> int:
-        self._flight.deliver(statements)
-        return len(statements)
-
-    def _readings(self, before: int) -> int:
-        """Of devices and buckets that have any that old."""
+    def _readings(self, before: int) -> Iterator[int]:
+        """Of one device after the other what it has of that age, without looking whether it has any."""
         bound = self._connected.bound
-        (rows,) = self._ask(_LATEST)
-        asked = [bound(_BUCKETS, device, before) for device in sorted({row[1] for row in rows})]
-        found = self._connected.ask(asked)
-        old = [(device, to_ms(bucket)) for rows in found for device, bucket in rows]
-        for start in range(0, len(old), _STEP):
-            part = old[start : start + _STEP]
-            found = self._connected.ask([bound(_OLD, *place, before) for place in part])
-            left = [place for place, rows in zip(part, found, strict=True) if rows]
-            deletions = [bound(_FORGET_READINGS, _end_us(before), *place, before) for place in left]
-            gone = self._delete(deletions) + self._old_buckets(part, before)
-            if gone:
-                return gone
-        return 0
+        devices = sorted({row[1] for row in self._ask(_LATEST)})
+        for some in _some(devices):
+            found = self._connected.ask([bound(_BUCKETS, device, before) for device in some])
+            old = [(device, to_ms(bucket)) for rows in found for device, bucket in rows]
+            stamp = _stamp(before)
+            yield from self._delivered(bound(_FORGET_READINGS, stamp, *place, before) for place in old)
+            ended = [place for place in old if place[1] + self._width <= before]
+            yield from self._delivered(bound(_FORGET_BUCKET, stamp, *place) for place in ended)
+            yield len(some)
 
-    def _old_buckets(self, places: list[tuple[str, int]], before: int) -> int:
-        """Forget buckets that ended before; what is written again into one stays hidden with its rows."""
-        width = self._connected.settings.bucket_hours * HOUR_MS
-        old = [place for place in places if place[1] + width <= before]
-        return self._delete([self._connected.bound(_FORGET_BUCKET, _end_us(before), *place) for place in old])
-
-    def _latest(self, before: int) -> int:
-        (rows,) = self._ask(_LATEST)
-        old = [(from_seq(seq)[1], *key) for *key, seq, at in rows if to_ms(at) < before]
-        return self._delete([self._connected.bound(_FORGET_LATEST, *one) for one in old])
+    def _latest(self, before: int) -> Iterator[Any]:
+        for *key, seq, at in self._ask(_LATEST):
+            if to_ms(at) < before:  # its write timestamp is its number, not its time
+                yield self._connected.bound(_FORGET_LATEST, from_seq(seq)[1], *key)
 
     def _raise(self, node: int, days: list[int], before: int) -> None:
         """Take the sums of what is old into `purged`, unless somebody has done it already."""
-        known = read_purged(self._connected, node)
-        since = known.before or 0
-        if known.before is not None and before <= known.before:
-            return
-        minutes = [row for row in self._minutes(node, days, before) if to_ms(row[0]) >= since]
-        closed = [row for row in self._closed(node, days, before) if to_ms(row[1]) >= since]
-        last_seq = max([row[1] for row in minutes], default=known.last_seq)
-        ledger = add_up([known.ledger, *map(sums_of, minutes)])
-        connections = add_up([known.connections, *map(sums_of, closed)])
-        self._ask(RAISE, before, last_seq, *ledger, *connections, node, known.before)
+        while True:
+            known = read_purged(self._connected, node)
+            since = known.before or 0
+            if known.before is not None and before <= known.before:
+                return
+            minutes = [row for row in self._minutes(node, days, before) if to_ms(row[0]) >= since]
+            closed = [row for row in self._closed(node, days, before) if to_ms(row[1]) >= since]
+            last_seq = max([row[1] for row in minutes], default=known.last_seq)
+            ledger = add_up([known.ledger, *map(sums_of, minutes)])
+            connections = add_up([known.connections, *map(sums_of, closed)])
+            values = (before, last_seq, *ledger, *connections, node, known.before)
+            if compare_and_set(self._connected, RAISE, *values):
+                return
 
     def _minutes(self, node: int, days: list[int], before: int) -> Iterator[tuple[Any, ...]]:
-        asked = [self._connected.bound(_MINUTES, node, day, before) for day in days]
-        for rows in self._connected.ask(asked):
-            yield from rows
+        """Those that count; what is left of one that was deleted does not."""
+        for _, rows in self._of_days(_MINUTES, node, days, before):
+            yield from (row for row in rows if row[1] is not None)
 
     def _closed(self, node: int, days: list[int], before: int) -> Iterator[tuple[Any, ...]]:
         """Connections that were closed before: they were opened before, on one of these days."""
-        asked = [self._connected.bound(_CLOSED, node, day) for day in days]
-        for rows in self._connected.ask(asked):
-            yield from (row for row in rows if row[1] is not None and to_ms(row[1]) < before)
+        for _, rows in self._of_days(_CLOSED, node, days):
+            yield from (row for row in rows if _is_old(row[1], before))
 
-    def _rejects(self, node: int, days: list[int], before: int) -> int:
-        deletions = []
-        for cql, deletion in ((_REJECTS, _FORGET_REJECTS), (_ASIDE, _FORGET_ASIDE)):
-            found = self._connected.ask([self._connected.bound(cql, node, day) for day in days])
-            for day, rows in zip(days, found, strict=True):
-                last = max((seq for seq, at in rows if to_ms(at) < before), default=None)
+    def _rejects(self, node: int, days: list[int], before: int) -> Iterator[Any]:
+        """Up to the last number that the ledger knows of: there may be many, so nobody looks at them."""
+        for day, rows in self._of_days(_MINUTES, node, days, before):
+            for count, deletion in ((_REJECTED, _FORGET_REJECTS), (_SET_ASIDE, _FORGET_ASIDE)):
+                last = max((row[1] for row in rows if row[1] is not None and row[count]), default=None)
                 if last is not None:
-                    deletions.append(self._connected.bound(deletion, _end_us(before), node, day, last))
-        return self._delete(deletions)
+                    yield self._connected.bound(deletion, _stamp(before), node, day, last)
 
     def _old_books(self, node: int, days: list[int], before: int) -> Iterator[Any]:
-        bound = self._connected.bound
-        found = self._connected.ask([bound(_MINUTES, node, day, before) for day in days])
-        for day, rows in zip(days, found, strict=True):
+        bound, stamp = self._connected.bound, _stamp(before)
+        for day, rows in self._of_days(_MINUTES, node, days, before):
             if rows:
-                yield bound(_FORGET_MINUTES, _end_us(before), node, day, before)
-        for row in self._closed(node, days, before):
-            yield bound(_FORGET_CONNECTION, node, day_of(row[0] // 1000), row[0])
+                yield bound(_FORGET_MINUTES, stamp, node, day, before)
+        for day, rows in self._of_days(_CLOSED, node, days):
+            for above, last in _runs((row[0], _is_old(row[1], before)) for row in reversed(rows)):
+                yield bound(_FORGET_CONNECTIONS, stamp, node, day, above, last)
+
+    def _empty_days(self, node: int, days: list[int], before: int) -> Iterator[Any]:
+        """Days that are over and of which nothing is left: nobody has to look there any more."""
+        over = [day for day in days if day + DAY_MS <= before]
+        for cql in _ANY:
+            over = [day for day, rows in self._of_days(cql, node, over) if not rows]
+        for day in over:
+            yield self._connected.bound(_FORGET_DAY, _stamp(before), node, day)
 
 
-def _end_us(before: int) -> int:
-    """The last stamp of what was received before this time."""
-    return before * 1000 - 1
+def _some(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """The items, `_STEP` at a time."""
+    left = iter(items)
+    while some := list(islice(left, _STEP)):
+        yield some
+
+
+def _is_old(closed_at: Any, before: int) -> bool:
+    return closed_at is not None and to_ms(closed_at) < before
+
+
+def _runs(connections: Iterable[tuple[int, bool]]) -> Iterator[tuple[int, int]]:
+    """Those that go, ascending, as ranges between those that stay: above which one, up to which one."""
+    above, last = -1, None
+    for connection, goes in connections:
+        if goes:
+            last = connection
+            continue
+        if last is not None:
+            yield above, last
+        above, last = connection, None
+    if last is not None:
+        yield above, last
+
+
+def _stamp(before: int) -> int:
+    """The write timestamp of deletions: above that of everything received before, and now, if that is later.
+
+    In tables that expire file by file a node drops none that is newer than the oldest timestamp in any other.
+    """
+    return max(before * 1000 - 1, time.time_ns() // 1000)

@@ -92,7 +92,7 @@ class CassandraRejects:
         cql, ttl = expiring(INSERT, self._ttl)
         for place in kept:
             verdict = rejects[place].verdict
-            yield self._connected.bound(
+            yield self._connected.put(
                 cql,
                 self._node,
                 day_of(block.received_at),

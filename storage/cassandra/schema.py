@@ -23,11 +23,13 @@ VALUES: Final = (
 )
 SHARDS: Final = 16
 EXPIRES_LATER_S: Final = 3_600
-"""So much longer than they are kept do rows live: they have left the books by then."""
+"""So much longer than their bucket is kept do rows live; see `life_s`."""
 
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
 
+_DAY_S: Final = 86_400
+_HOUR_S: Final = 3_600
 _WINDOWS: Final = 30
 _DAY_HOURS: Final = 24
 
@@ -187,6 +189,15 @@ def expiring(insert: str, life_s: int | None) -> tuple[str, tuple[int, ...]]:
     0 is for ever.
     """
     return (insert, ()) if life_s is None else (f"{insert} AND TTL ?", (life_s,))
+
+
+def life_s(keep_days: float, bucket_hours: int) -> int:
+    """How long rows live, in seconds: until all of their bucket are old, and an hour more.
+
+    By then they are deleted with their bucket, so that nobody meets those that have expired: each one of them
+    counts for a reader as if it had been deleted by itself, and a node reads over so many only.
+    """
+    return round(keep_days * _DAY_S) + bucket_hours * _HOUR_S + EXPIRES_LATER_S
 
 
 def day_of(ms: int) -> int:

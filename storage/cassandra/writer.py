@@ -23,12 +23,10 @@ from storage.cassandra.meaning import meaning
 from storage.cassandra.purge import CassandraPurge
 from storage.cassandra.rejects import CassandraRejects, connections_of
 from storage.cassandra.rows import RowWriter
-from storage.cassandra.schema import EXPIRES_LATER_S, day_of
+from storage.cassandra.schema import day_of, life_s
 from storage.cassandra.tables import check_tables, create_tables
 from storage.rows import Rows
 from storage.settings import CassandraSettings, RejectQuota
-
-_DAY_S: Final = 86_400
 
 DAY: Final = "INSERT INTO days (node, day) VALUES (?, ?) USING TIMESTAMP ?"
 _ASIDE: Final = """INSERT INTO set_aside_records (node, day, seq, received_at, device_id, reading, why)
@@ -53,7 +51,7 @@ class CassandraTableWriter:
     ) -> None:
         self._settings = settings
         self._quota = quota or RejectQuota()
-        self._life_s = None if keep_days is None else round(keep_days * _DAY_S) + EXPIRES_LATER_S
+        self._life_s = None if keep_days is None else life_s(keep_days, settings.bucket_hours)
         self._recount_s = recount_s
         self._connected = Connected(settings)
         try:
@@ -69,7 +67,7 @@ class CassandraTableWriter:
         self._flight = Flight(connected)
         self._claims = Claims(connected)
         self._rows = RowWriter(connected, self._flight, self._life_s)
-        self._purge = CassandraPurge(connected, self._flight, 0 if self._life_s is None else EXPIRES_LATER_S)
+        self._purge = CassandraPurge(connected, self._flight, whole_buckets=self._life_s is not None)
         self._known_days: set[int] = set()
 
     def claim(self, node: int, journal: str, *, adopt: bool) -> Claim:

@@ -18,7 +18,7 @@ from itertools import chain
 from typing import Any, Final
 
 import numpy as np
-from cassandra.query import UNSET_VALUE, BatchStatement, BatchType
+from cassandra.query import BatchStatement, BatchType
 from numpy.typing import NDArray
 
 from parser.block import from_seq
@@ -34,7 +34,7 @@ from storage.cassandra.purge import RAISE, CassandraPurge, read_purged
 from storage.cassandra.rejects import INSERT as INSERT_REJECT
 from storage.cassandra.replicas import Replicas
 from storage.cassandra.rows import open_encoder
-from storage.cassandra.schema import EXPIRES_LATER_S, day_of, expiring
+from storage.cassandra.schema import day_of, expiring, life_s
 from storage.cassandra.tables import check_tables
 from storage.cassandra.times import to_ms
 from storage.cassandra.writer import DAY
@@ -60,12 +60,13 @@ class Target:
     def __init__(self, connected: Connected, keep_days: float | None) -> None:
         """`connected` is in the keyspace, whose tables are ours."""
         self._connected = connected
-        self._keep_s = None if keep_days is None else round(keep_days * _DAY_S)
         settings = connected.settings
+        self._keep_s = None if keep_days is None else round(keep_days * _DAY_S)
+        self._life_s = None if keep_days is None else life_s(keep_days, settings.bucket_hours)
         self._flight = Flight(connected)
-        self._encoder = open_encoder(connected, self._keep_s)
+        self._encoder = open_encoder(connected, self._life_s)
         self._batches = Batches(settings.keyspace, Replicas(connected).sets)
-        self._purge = CassandraPurge(connected, self._flight, 0)
+        self._purge = CassandraPurge(connected, self._flight, whole_buckets=True)
         self._newest = 0
         self._number = 0
 
@@ -138,7 +139,7 @@ class Target:
         node, day = from_seq(row.seq)[0], day_of(row.received_at)
         ttls = self._ttls(np.array([row.received_at]))
         insert, life = expiring(INSERT_REJECT, None if ttls is None else int(ttls[0]))
-        bound = self._bound(
+        bound = self._connected.put(
             insert,
             node,
             day,
@@ -159,7 +160,7 @@ class Target:
     def _minute(self, node: SourceNode, row: LedgerMinute) -> _Keyed:
         day = day_of(row.minute)
         stamp = min(row.minute + MINUTE_MS, node.newest) - 1
-        bound = self._bound(
+        bound = self._connected.put(
             PUT_MINUTE,
             stamp * 1000 + self._number,
             row.first_seq,
@@ -179,23 +180,19 @@ class Target:
     def _connection(self, node: SourceNode, row: Connection) -> Iterator[_Keyed]:
         key = (node.node, connection_day(row.connection))
         opening = (row.opened_at * 1000, row.opened_at, row.peer, row.identity)
-        yield key, 0, self._bound(PUT_OPENING, *opening, *key, row.connection)
+        yield key, 0, self._connected.put(PUT_OPENING, *opening, *key, row.connection)
         if row.closed_at is not None:
             closing = (row.closed_at * 1000, row.closed_at, row.why)
-            yield key, 0, self._bound(PUT_CLOSING, *closing, *key, row.connection)
+            yield key, 0, self._connected.put(PUT_CLOSING, *closing, *key, row.connection)
         sums = (row.bytes, row.stored, row.rejected, row.unkept, row.empty, row.unterminated)
         stamp = (node.newest - 1) * 1000 + self._number
-        yield key, 0, self._bound(PUT_SUMS, stamp, *sums, node.next_record, *key, row.connection)
-
-    def _bound(self, cql: str, *values: Any) -> Any:
-        """A statement in which a missing value stays unset: a null would be a tombstone."""
-        return self._connected.bound(cql, *(UNSET_VALUE if value is None else value for value in values))
+        yield key, 0, self._connected.put(PUT_SUMS, stamp, *sums, node.next_record, *key, row.connection)
 
     def _ttls(self, received_at: NDArray[np.int64]) -> NDArray[np.int32] | None:
         """What is left of each row's life, in seconds, as if the newest had come now; 0 is for ever."""
-        if self._keep_s is None:
+        if self._life_s is None:
             return None
-        left = (received_at - self._newest) // 1000 + self._keep_s + EXPIRES_LATER_S
+        left = (received_at - self._newest) // 1000 + self._life_s
         return countable_each_s(np.maximum(left, 1))
 
     def _days(self, node: int) -> list[int]:

@@ -7,17 +7,23 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from storage.base import MINUTE_MS
+from parser.block import Event
+from parser.verdicts import Accepted
+from storage.base import MINUTE_MS, SERVER_LOST
 from storage.cassandra.connect import Connected
 from storage.cassandra.counting import CassandraBooks
 from storage.cassandra.expiry import countable_each_s, countable_s
+from storage.cassandra.quarantine import CassandraQuarantine
+from storage.cassandra.rows import INSERT
+from storage.cassandra.schema import HOUR_MS, day_of
 from storage.cassandra.tables import use
+from storage.cassandra.times import to_ms
 from storage.cassandra.writer import CassandraTableWriter
-from storage.errors import NodeClaimedError
+from storage.errors import NodeClaimedError, StoreUnavailableError
 from storage.reconcile import Reconciliation, reconcile
 from storage.settings import CassandraSettings, RejectQuota
-from tests.storage.building import JOURNAL, Machinery, closed, opened, record
-from tests.support.cassandra import Cassandra
+from tests.storage.building import JOURNAL, STARTED, Machinery, closed, opened, record
+from tests.support.cassandra import READ_OVER, Cassandra
 
 pytestmark = pytest.mark.cassandra
 
@@ -67,9 +73,9 @@ def _reconcile(settings: CassandraSettings, keep_days: float | None) -> Reconcil
         return reconcile(books, waiting=None)
 
 
-def test_rows_live_an_hour_longer_than_they_are_kept(connected: Connected) -> None:
+def test_rows_live_an_hour_longer_than_their_bucket_is_kept(connected: Connected) -> None:
     """Counted from when they were written: no clock that is wrong shortens it."""
-    whole = _KEPT * 86_400 + 3_600
+    whole = _KEPT * 86_400 + 3_600 + 3_600
     for query in ("SELECT ttl(reading) FROM readings", "SELECT ttl(raw) FROM rejected_records"):
         lives = [int(life) for (life,) in connected.execute(query)]
         assert lives
@@ -91,8 +97,7 @@ def test_what_lives_longer_than_cassandra_can_count_is_deleted_instead(
             assert connected.execute("SELECT ttl(reading) FROM readings") == [(None,), (None,)]
             assert connected.execute("SELECT ttl(raw) FROM rejected_records") == [(None,)]
             assert _reconcile(settings, days).findings == []
-            while writer.purge(now + 2 * 60 * MINUTE_MS):
-                pass
+            _purge(writer, now + 2 * HOUR_MS)
             assert connected.execute("SELECT seq FROM readings") == []
             assert connected.execute("SELECT seq FROM rejected_records") == []
 
@@ -137,18 +142,108 @@ def test_what_has_expired_is_nobodys_loss(
     assert len(_reconcile(settings, 4.0).findings) == 1
 
 
-def test_readings_about_to_expire_are_not_deleted(
+def _purge(writer: CassandraTableWriter, before: int) -> int:
+    """Until nothing is left to do; in how many steps."""
+    steps = 0
+    while writer.purge(before):
+        steps += 1
+        assert steps < 100, "it never ends"
+    return steps
+
+
+def test_readings_are_deleted_with_their_whole_bucket_before_they_expire(
     settings: CassandraSettings, connected: Connected, writer: CassandraTableWriter, now: int
 ) -> None:
-    """Only what stays longer than it should is; the books forget it at once."""
-    while writer.purge(now - 3 * _DAY_MS + 30 * MINUTE_MS):
-        pass
-    assert len(connected.execute("SELECT seq FROM readings")) == 4
-    assert _reconcile(settings, None).readings == 2
-    while writer.purge(now - 2 * _DAY_MS):
-        pass
+    """The books forget each minute at once."""
+    ends = (now - 3 * _DAY_MS) // HOUR_MS * HOUR_MS + HOUR_MS
+    if ends > now - 3 * _DAY_MS + MINUTE_MS:
+        _purge(writer, ends - MINUTE_MS)
+        assert len(connected.execute("SELECT seq FROM readings")) == 4
+        assert _reconcile(settings, None).readings == 2
+    _purge(writer, ends)
     assert len(connected.execute("SELECT seq FROM readings")) == 2
+    assert len(connected.execute("SELECT bucket FROM device_buckets")) == 2
     assert _reconcile(settings, None).findings == []
+
+
+def test_a_machine_that_says_no_more_leaves_nothing(
+    connected: Connected, writer: CassandraTableWriter, now: int
+) -> None:
+    """Neither rows nor a bucket, however its purges fall; nor a day of its node."""
+    for before in range(now - 4 * HOUR_MS, now + 2 * HOUR_MS, 20 * MINUTE_MS):
+        _purge(writer, before)
+    for what in (
+        "seq FROM readings",
+        "bucket FROM device_buckets",
+        "seq FROM latest_readings",
+        "day FROM ledger",
+    ):
+        assert connected.execute(f"SELECT {what}") == [], what
+    assert connected.execute("SELECT seq FROM rejected_records") == []
+    days = [to_ms(day) for (day,) in connected.execute("SELECT day FROM days")]
+    assert days == [day for day in [day_of(now)] if day + _DAY_MS > before]
+    _purge(writer, now + 2 * _DAY_MS)
+    assert connected.execute("SELECT day FROM days") == []
+    assert connected.execute("SELECT connection FROM connections") == []
+
+
+def test_rows_that_expired_while_nobody_purged_stop_nobody(
+    cassandra: Cassandra,
+    settings: CassandraSettings,
+    connected: Connected,
+    writer: CassandraTableWriter,
+    now: int,
+) -> None:
+    """A server was off for days: there are more of them than a node reads over, and nobody reads them."""
+    at = now - 3 * _DAY_MS
+    bucket = at // HOUR_MS * HOUR_MS
+    insert = connected.session.prepare(INSERT + " AND TTL 1")
+    for number in range(READ_OVER + 200):
+        connected.session.execute(
+            insert, ("E0001", bucket, bucket + number, number, (1, 2, 3, 4, 5), at * 1000)
+        )
+    time.sleep(2)
+    if cassandra.node is not None:
+        with pytest.raises(StoreUnavailableError, match="TOMBSTONES"):
+            connected.execute("SELECT seq FROM readings WHERE device_id = 'E0001' AND bucket = %s", bucket)
+    _purge(writer, now - 2 * _DAY_MS)
+    assert _reconcile(settings, _KEPT).findings == []
+    assert (
+        connected.execute("SELECT seq FROM readings WHERE device_id = 'E0001' AND bucket = %s", bucket) == []
+    )
+
+
+def test_a_reject_that_was_accepted_ends_with_its_minute(
+    settings: CassandraSettings, connected: Connected, writer: CassandraTableWriter, now: int
+) -> None:
+    """Whoever accepted it did so with another clock than that of the rows."""
+    with closing(CassandraQuarantine(settings)) as quarantine:
+        for reject in quarantine.page(0, 10):
+            assert quarantine.accept(reject, Accepted("G0001", (1.0, 2.0, 3.0, 4.0, 5.0)))
+    _purge(writer, now - 2 * _DAY_MS)
+    assert len(connected.execute("SELECT minute FROM ledger")) == 1
+    assert _reconcile(settings, None).findings == []
+
+
+def test_connections_go_in_ranges_between_those_that_stay(settings: CassandraSettings, now: int) -> None:
+    """More of them than a node reads over: the next server starts, and closes what was left open."""
+    machinery, first = Machinery(at=now), now * 1000
+    numbers = range(first, first + READ_OVER + 100)
+    with (
+        closing(CassandraTableWriter(settings, RejectQuota(), _KEPT)) as writer,
+        closing(Connected(settings)) as connected,
+    ):
+        writer.claim(3, JOURNAL, adopt=False)
+        use(connected)
+        events: list[Event] = [*map(opened, numbers), *map(closed, numbers[1:-1])]
+        writer.write(None, [machinery.block(events=tuple(events), later_ms=HOUR_MS)], JOURNAL)
+        _purge(writer, now + 10 * MINUTE_MS)
+        assert sorted(connected.execute("SELECT connection FROM connections")) == [
+            (numbers[0],),
+            (numbers[-1],),
+        ]
+        writer.write(machinery.cursor, [machinery.block(events=(STARTED,))], JOURNAL)
+        assert connected.execute("SELECT why FROM connections") == [(SERVER_LOST,)] * 2
 
 
 def test_nothing_is_purged_before_a_node_was_claimed(settings: CassandraSettings) -> None:

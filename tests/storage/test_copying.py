@@ -134,7 +134,7 @@ def test_what_is_left_of_its_life_is_what_a_row_gets(shop: Shop) -> None:
     ]
     assert 0 < len(kept) < 57
     assert {seq for seq, _, _ in rows} == {seq for _, seq in kept}
-    assert all(3_500 < ttl <= keep_ms // 1000 + 3_600 for _, _, ttl in rows)
+    assert all(7_100 < ttl <= keep_ms // 1000 + 7_200 for _, _, ttl in rows)
     assert findings(shop.target) == []
     shop.check_claims()
 
