@@ -38,6 +38,10 @@ _LOOK_EVERY_S: Final = 1.0
 _FIRST_REST_S: Final = 0.25
 _LONGEST_REST_S: Final = 2.0
 _PURGE_EVERY_S: Final = 60.0
+_PURGE_S: Final = 0.5
+"""Longest time between two writes that goes into deleting, but for one step."""
+
+_AHEAD_MS: Final = 3_600_000
 _DAY_MS: Final = 86_400_000
 
 
@@ -77,6 +81,9 @@ class SinkReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
     gap: tuple[int, int] | None = None
     """First and last block that it needed and the journal has no more."""
+
+    ahead: bool | None = None
+    """Whether its stamps are so far ahead of the database's clock that it purges nothing; None is no news."""
 
     log_bytes: int = 0
     sightings: list[Sighting] = []
@@ -138,6 +145,7 @@ class _Sink:
         self._sightings = Sightings()
         self._purged = 0.0
         self._newest_us = 0
+        self._ahead = False
         again = (self._read + 1, claim.reached) if claim.reached > self._read else None
         self._report(SinkReport(self._read, again=again))
 
@@ -230,13 +238,27 @@ class _Sink:
         if keep_days is None or not self._newest_us or time.monotonic() < self._purged + _PURGE_EVERY_S:
             return False
         before = self._newest_us // 1000 - int(keep_days * _DAY_MS)
-        deleted = 0
-        while deleted <= 2 * stored:
+        more = not self._is_ahead() and self._purge_some(before, stored)
+        if not more:
+            self._purged = time.monotonic()
+        return more
+
+    def _is_ahead(self) -> bool:
+        """Whether our stamps are far ahead of the database's clock: others may have rows there, too."""
+        ahead = self._newest_us // 1000 > self._writer.clock() + _AHEAD_MS
+        if ahead != self._ahead and self._cursor is not None:
+            self._ahead = ahead
+            self._report(SinkReport(self._cursor.block, ahead=ahead))
+        return ahead
+
+    def _purge_some(self, before: int, stored: int) -> bool:
+        """Delete for a moment; whether more is left."""
+        done, until = 0, time.monotonic() + _PURGE_S
+        while done <= 2 * stored and time.monotonic() < until and not self._orders.over:
             step = self._writer.purge(before)
-            deleted += step
             if not step:
-                self._purged = time.monotonic()
                 return False
+            done += step
         return True
 
 

@@ -205,12 +205,7 @@ class Supervisor:
         self._trouble = report.trouble
         if self._state is not SinkState.STOPPED:  # its last reports come while it is stopped
             self._state = SinkState.WAITING if report.trouble else SinkState.RUNNING
-        if report.gap is not None:
-            _log.error("journal_gap", sink=self._name, first=report.gap[0], last=report.gap[1])
-        if report.damaged:
-            _log.error("damaged_blocks", sink=self._name, blocks=report.damaged, records=report.set_aside)
-        if report.again is not None:
-            _log.info("written_again", sink=self._name, first=report.again[0], last=report.again[1])
+        self._log_news(report)
         self._heard(report.sightings)
         self._count(report)
         if report.block > self._block or report.block == 0 or report.again is not None:
@@ -221,6 +216,17 @@ class Supervisor:
             self._moved.set()
         if report.durable:
             self._on_progress(report.durable)
+
+    def _log_news(self, report: SinkReport) -> None:
+        if report.gap is not None:
+            _log.error("journal_gap", sink=self._name, first=report.gap[0], last=report.gap[1])
+        if report.damaged:
+            _log.error("damaged_blocks", sink=self._name, blocks=report.damaged, records=report.set_aside)
+        if report.again is not None:
+            _log.info("written_again", sink=self._name, first=report.again[0], last=report.again[1])
+        if report.ahead is not None:
+            log, event = (_log.error, "nothing_is_purged") if report.ahead else (_log.info, "purging_goes_on")
+            log(event, sink=self._name)
 
     def _count(self, report: SinkReport) -> None:
         metrics, name = self._metrics, self._name

@@ -204,6 +204,10 @@ class TableWriter(Protocol):
         """What was asked of the database since the last call."""
         ...
 
+    def clock(self) -> int:
+        """What time it is where the tables are, in milliseconds."""
+        ...
+
     def purge(self, before: int) -> int:
         """Delete a small step of what is older than this time, taken down to its minute.
 

@@ -25,6 +25,7 @@ from storage.cassandra.rejects import CassandraRejects, connections_of
 from storage.cassandra.rows import RowWriter
 from storage.cassandra.schema import day_of, life_s
 from storage.cassandra.tables import check_tables, create_tables
+from storage.cassandra.times import to_ms
 from storage.rows import Rows
 from storage.settings import CassandraSettings, RejectQuota
 
@@ -97,6 +98,10 @@ class CassandraTableWriter:
     def durable(self) -> int:
         """The block up to which nothing can be lost any more; see `TableWriter`."""
         return self._claims.durable()
+
+    def clock(self) -> int:
+        """That of one of its nodes; see `TableWriter`."""
+        return to_ms(self._connected.execute("SELECT toTimestamp(now()) FROM system.local")[0][0])
 
     def purge(self, before: int) -> int:
         """Delete a small step of what is old; see `TableWriter`."""

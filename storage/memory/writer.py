@@ -1,5 +1,6 @@
 """The writing side of the reference."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -73,6 +74,10 @@ class MemoryTableWriter:
     def requests(self) -> Requests:
         """None: nothing is asked over a network; see `TableWriter`."""
         return Requests()
+
+    def clock(self) -> int:
+        """That of this machine; see `TableWriter`."""
+        return time.time_ns() // 1_000_000
 
     def purge(self, before: int) -> int:
         """Delete everything older in one step; see `TableWriter`."""

@@ -5,6 +5,7 @@ The cursor moves by compare-and-set, so a block can't be written twice, whoever 
 crash, a second process, an orphan.
 """
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -75,6 +76,10 @@ class SqliteTableWriter:
     def requests(self) -> Requests:
         """None: nothing is asked over a network; see `TableWriter`."""
         return Requests()
+
+    def clock(self) -> int:
+        """That of this machine; see `TableWriter`."""
+        return time.time_ns() // 1_000_000
 
     def purge(self, before: int) -> int:
         """Delete a small step of what is old; see `TableWriter`."""

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,16 +30,18 @@ from tests.ingest.floor import reached
 pytestmark = pytest.mark.fault
 
 _RECORDS = 20
+_DAY_US = 86_400_000_000
 
 
 class Line:
     """A journal that is being written, a database, and a supervised sink between them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keep_days: float | None = None) -> None:
+        self.stamp_us = 1_700_000_000_000_000
         self.database = folder / "tables" / "headrace.db"
         self.database.parent.mkdir()
         self.desk = Desk(folder / "journal")
-        storage = StorageSettings(sqlite=SqliteSettings(path=str(self.database)))
+        storage = StorageSettings(sqlite=SqliteSettings(path=str(self.database)), keep_days=keep_days)
         self.task = SinkTask(str(self.desk.folder), self.desk.journal.id, NODE, storage)
         self.metrics = IngestMetrics()
         self.progress: list[int] = []
@@ -56,8 +59,8 @@ class Line:
                 b"E%04d,35.2,%d,2.5,3.7,380#" % (n % 7, n) for n in range(first, first + _RECORDS)
             )
             table, payload = chunk_table([(1, Chunk(data, _RECORDS, 0, Ending.DELIMITER))])
-            stamp = 1_700_000_000_000_000 + number * 20_000
-            self.last = Block(number, NODE, first, stamp, RULES, (), table, payload)
+            self.stamp_us += 20_000
+            self.last = Block(number, NODE, first, self.stamp_us, RULES, (), table, payload)
             self.desk.commit([self.last])
             self.supervisor.committed(number, number * 1_000_000)
 
@@ -89,9 +92,9 @@ class Line:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Line]:
+async def running(folder: Path, keep_days: float | None = None) -> AsyncIterator[Line]:
     """A line whose sink works."""
-    line = Line(folder)
+    line = Line(folder, keep_days)
     line.supervisor.start()
     try:
         await line.is_running()
@@ -109,6 +112,34 @@ async def test_what_is_committed_comes_into_the_tables(tmp_path: Path) -> None:
         assert line.progress == sorted(line.progress)
         assert line.supervisor.statistics.block == 30
         assert line.metrics.stored.labels("sqlite")._value.get() == line.sent
+
+
+async def test_what_is_old_by_the_newest_stamp_is_deleted(tmp_path: Path) -> None:
+    """Behind the first write of a sink; then once a minute."""
+    async with running(tmp_path, keep_days=1.0) as line:
+        line.commit(10)
+        assert await line.supervisor.flush(30)
+        os.kill(line.process(), signal.SIGKILL)
+        line.stamp_us += 2 * _DAY_US
+        line.commit(10)
+        await reached(lambda: line.query("SELECT count(*) FROM readings") == [10 * _RECORDS], "the purge")
+        assert line.query("SELECT sum(stored) FROM ledger") == [10 * _RECORDS]
+
+
+async def test_by_stamps_far_ahead_of_the_clock_nothing_is_deleted(tmp_path: Path) -> None:
+    """Others may have rows in these tables; it is said once."""
+    with capture_logs() as lines:
+        async with running(tmp_path, keep_days=1.0) as line:
+            line.commit(10)
+            assert await line.supervisor.flush(30)
+            os.kill(line.process(), signal.SIGKILL)
+            line.stamp_us = time.time_ns() // 1_000 + 2 * _DAY_US
+            line.commit(10)
+            await reached(lambda: "nothing_is_purged" in [each["event"] for each in lines], "the word")
+            line.commit(10)
+            assert await line.supervisor.flush(30)
+            assert line.is_complete()
+    assert [each["event"] for each in lines].count("nothing_is_purged") == 1
 
 
 async def test_a_killed_sink_is_started_again_and_writes_nothing_twice(tmp_path: Path) -> None:
