@@ -245,10 +245,13 @@ class CassandraAccounts:
             self._connections[number] = _connection(rows[0]) if rows and rows[0][0] is not None else None
 
     def _left_open(self) -> list[int]:
-        """All connections of the node without an end."""
+        """All connections of the node without an end; a day at a time, as there may be millions with one."""
         (days,) = self._ask([self._connected.bound(_READ_DAYS, self._node)])
-        asked = [self._connected.bound(_READ_OPEN, self._node, to_ms(day)) for (day,) in days]
-        return [number for rows in self._ask(asked) for number, closed_at in rows if closed_at is None]
+        found: list[int] = []
+        for (day,) in days:
+            (rows,) = self._ask([self._connected.bound(_READ_OPEN, self._node, to_ms(day))])
+            found += [number for number, closed_at in rows if closed_at is None]
+        return found
 
     def _lose_open(self, block: Block) -> None:
         """Close what a server before this one has left open."""

@@ -202,9 +202,8 @@ class Claims:
                 f"{shown(self._connected.settings)}: a node started anew; what it may have forgotten"
                 " is written again"
             )
-        missing = self._generations.keys() & self._connected.members() - found.keys()
         self._generations |= found
-        return len(missing)
+        return len(self._connected.members() - found.keys())
 
     def _read(self, node: int, journal: str) -> _State:
         statement = self._connected.bound(_READ, node)

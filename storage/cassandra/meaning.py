@@ -11,6 +11,7 @@ from typing import Final
 from cassandra import (
     AuthenticationFailed,
     DriverException,
+    InvalidRequest,
     OperationTimedOut,
     RequestExecutionException,
     RequestValidationException,
@@ -32,7 +33,7 @@ PASSWORD: Final = "HEADRACE_CASSANDRA_PASSWORD"  # noqa: S105  # the name of a v
 DRIVERS: Final = (DriverException, protocol.ErrorMessage, NoHostAvailable, ConnectionException, OSError)
 """All that the driver raises when a cluster can't be asked or refuses."""
 
-_MEANINGS: Final[tuple[tuple[type[Exception], type[StorageError], str], ...]] = (
+_MEANINGS: Final[tuple[tuple[type[BaseException], type[StorageError], str], ...]] = (
     (OperationTimedOut, StoreSlowError, ""),
     (RequestValidationException, SchemaError, _CHECKED),
     (protocol.RequestValidationException, SchemaError, _CHECKED),
@@ -41,6 +42,7 @@ _MEANINGS: Final[tuple[tuple[type[Exception], type[StorageError], str], ...]] = 
     (OSError, StoreUnavailableError, ""),
     (DriverException, StoreUnavailableError, ""),
     (protocol.ErrorMessage, StoreUnavailableError, ""),
+    (BaseException, StorageError, ""),
 )
 """The first that fits counts."""
 
@@ -70,10 +72,15 @@ def meaning(settings: CassandraSettings, error: BaseException) -> StorageError:
         return SchemaError(f"{name}: {_words(error)}; see [storage.cassandra] username and {PASSWORD}")
     if isinstance(error, Unauthorized):
         return SchemaError(f"{name}: {_words(error)}; {_GRANT}")
-    for kind, meant, advice in _MEANINGS:
-        if isinstance(error, kind):
-            return meant(f"{name}: {_words(error)}{advice}")
-    return StorageError(f"{name}: {_words(error)}")
+    if is_guardrail(error):
+        return StoreUnavailableError(f"{name}: {_words(error)}")
+    _, meant, advice = next(meaning for meaning in _MEANINGS if isinstance(error, meaning[0]))
+    return meant(f"{name}: {_words(error)}{advice}")
+
+
+def is_guardrail(error: BaseException) -> bool:
+    """Whether a node refuses what it would take at other times, as when its disk is too full."""
+    return isinstance(error, InvalidRequest) and _words(error).startswith("Guardrail ")
 
 
 def _no_host(settings: CassandraSettings, error: NoHostAvailable) -> StorageError:

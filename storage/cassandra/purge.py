@@ -15,7 +15,6 @@ Deletions are of ranges, so that they stay few however much is deleted; all that
 
 import time
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from parser.block import from_seq
@@ -23,6 +22,7 @@ from storage.base import MINUTE_MS, minute_of
 from storage.cassandra.claims import compare_and_set
 from storage.cassandra.connect import Connected
 from storage.cassandra.flight import Flight
+from storage.cassandra.lots import lots
 from storage.cassandra.meaning import meaning
 from storage.cassandra.schema import DAY_MS, HOUR_MS
 from storage.cassandra.tables import check_tables
@@ -157,7 +157,7 @@ class CassandraPurge:
 
     def _delivered(self, statements: Iterable[Any]) -> Iterator[int]:
         """Send them, some at a time."""
-        for some in _some(statements):
+        for some in lots(statements, _STEP):
             refused = self._flight.deliver(some)
             if refused:
                 check_tables(self._connected)
@@ -183,7 +183,7 @@ class CassandraPurge:
         """Of one device after the other what it has of that age, without looking whether it has any."""
         bound = self._connected.bound
         devices = sorted({row[1] for row in self._ask(_LATEST)})
-        for some in _some(devices):
+        for some in lots(devices, _STEP):
             found = self._connected.ask([bound(_BUCKETS, device, before) for device in some])
             old = [(device, to_ms(bucket)) for rows in found for device, bucket in rows]
             stamp = _stamp(before)
@@ -247,13 +247,6 @@ class CassandraPurge:
             over = [day for day, rows in self._of_days(cql, node, over) if not rows]
         for day in over:
             yield self._connected.bound(_FORGET_DAY, _stamp(before), node, day)
-
-
-def _some(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """The items, `_STEP` at a time."""
-    left = iter(items)
-    while some := list(islice(left, _STEP)):
-        yield some
 
 
 def _is_old(closed_at: Any, before: int) -> bool:

@@ -26,12 +26,14 @@ from storage.settings import CassandraSettings
 _NODES: Final = "SELECT DISTINCT node FROM nodes"
 _DAYS: Final = "SELECT day FROM days WHERE node = ?"
 _PAGE: Final = """SELECT seq, received_at, connection, peer, reason, field, device_id, place, raw
-    FROM rejected_records WHERE node = ? AND day = ? AND seq > ? ORDER BY seq ASC"""
+    FROM rejected_records WHERE node = ? AND day = ? AND seq > ? ORDER BY seq ASC LIMIT ?"""
 _STAMP: Final = "SELECT writetime(raw), ttl(raw) FROM rejected_records WHERE node = ? AND day = ? AND seq = ?"
 _FORGET: Final = "DELETE FROM rejected_records WHERE node = ? AND day = ? AND seq = ?"
 _IN_LEDGER: Final = "UPDATE ledger SET accepted = accepted + ? WHERE node = ? AND day = ? AND minute = ?"
 _IN_CONNECTION: Final = """UPDATE connections SET accepted = accepted + ?
     WHERE node = ? AND day = ? AND connection = ?"""
+
+_NEVER: Final = frozenset(reason.value for reason in NEVER_REPLAYED)
 
 
 class CassandraQuarantine:
@@ -57,9 +59,9 @@ class CassandraQuarantine:
         for (node,) in sorted(self._rows(_NODES)):
             days = self._rows(_DAYS, node) if node >= first_node else []
             for (day,) in reversed(days):
-                found += self._page_of(node, to_ms(day), after)
-                if len(found) >= limit:
-                    return found[:limit]
+                found += self._page_of(node, to_ms(day), after, limit - len(found))
+                if len(found) == limit:
+                    return found
         return found
 
     def accept(self, rejected: Rejected, record: Accepted) -> bool:
@@ -79,10 +81,15 @@ class CassandraQuarantine:
         """Let go of the cluster."""
         self._connected.close()
 
-    def _page_of(self, node: int, day: int, after: int) -> list[Rejected]:
-        never = {reason.value for reason in NEVER_REPLAYED}
-        rows = self._rows(_PAGE, node, day, after)
-        return [Rejected(row[0], to_ms(row[1]), *row[2:]) for row in rows if row[4] not in never]
+    def _page_of(self, node: int, day: int, after: int, limit: int) -> list[Rejected]:
+        """Of one day, passing over those that are never replayed."""
+        found: list[Rejected] = []
+        while rows := self._rows(_PAGE, node, day, after, limit - len(found)):
+            found += [Rejected(row[0], to_ms(row[1]), *row[2:]) for row in rows if row[4] not in _NEVER]
+            after = rows[-1][0]
+            if len(found) == limit:
+                break
+        return found
 
     def _statements(
         self, rejected: Rejected, record: Accepted, node: int, stamp_us: int, ttl: int | None

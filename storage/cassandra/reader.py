@@ -129,8 +129,12 @@ class CassandraReadingStore:
             if len(rows) <= limit:
                 return found + rows
             last = rows[-1].device_id
-            found += [reading for reading in rows if reading.device_id != last] or rows
-            after = found[-1].device_id
+            whole = [reading for reading in rows if reading.device_id != last]
+            if not whole:  # one device with more nodes than that
+                newest = await self._latest(last)
+                whole = [] if newest is None else [newest]
+            found += whole
+            after = whole[-1].device_id if whole else last
         return found
 
     async def _history(self, device_id: str, start: int, last: Position, limit: int) -> list[Reading]:

@@ -8,7 +8,8 @@ as they were made, the writer waits.
 
 Only readings are ever set aside. A batch of newest rows or directories may have been too large as well, and
 is cut likewise; but without one of these rows what is stored is not found, so a single one that is refused
-ends the write, as does anything else: the writer waits, and says why.
+ends the write, as does anything else: the writer waits, and says why. So does a guardrail of the cluster
+(a disk that fills): it passes, and the row is as good as any.
 
 A machine whose rows are refused may have thousands of them in a backlog, and must not stop all others; so
 how many are set aside is bounded only where they are more than half of all. Pieces are tried a few batches
@@ -20,7 +21,7 @@ from typing import Any, Final
 
 from storage.cassandra.encoding import READINGS, Batch
 from storage.cassandra.flight import Flight, Refused
-from storage.cassandra.meaning import meaning, shown
+from storage.cassandra.meaning import is_guardrail, meaning, shown
 from storage.errors import StorageError
 from storage.settings import CassandraSettings
 
@@ -63,7 +64,7 @@ class Refusals:
         if len(batch.places) > 1:
             yield from batch.cut(_PARTS)
             return
-        if batch.table != READINGS:
+        if batch.table != READINGS or is_guardrail(refused.error):
             raise meaning(self._settings, refused.error)
         self._set_aside(int(batch.places[0]), " ".join(str(refused.error).split())[:300])
 

@@ -3,13 +3,14 @@
 As in every store, how many may still be kept is read from the tables: of a minute and of a connection by
 its rows in `rejected_records` with numbers below the block's. A block that is written again keeps what it
 kept the first time; only where rows were lost since, it is decided anew, and nearly always alike. How
-many there are in all is counted in `ledger`, again only after `recount_s`: a table that is full by a
-minute's worth more fills no disk.
+many there are in all is counted in `ledger`, by the day and again only after `recount_s`: a table that is
+full by a minute's worth more fills no disk. A day that is over changes only when somebody accepts rejects or
+purges, so of these a few are counted again each time, in turn.
 """
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from parser.block import to_seq
@@ -17,7 +18,8 @@ from parser.parsed import ParsedBlock
 from storage.base import minute_of
 from storage.cassandra.books import Ask, CassandraAccounts
 from storage.cassandra.connect import Connected
-from storage.cassandra.schema import day_of, expiring
+from storage.cassandra.lots import lots
+from storage.cassandra.schema import DAY_MS, day_of, expiring
 from storage.cassandra.times import to_ms
 from storage.settings import RejectQuota
 
@@ -31,6 +33,13 @@ _NODES: Final = "SELECT DISTINCT node FROM nodes"
 _DAYS: Final = "SELECT day FROM days WHERE node = ?"
 _IN_MINUTES: Final = "SELECT minute, rejected, accepted FROM ledger WHERE node = ? AND day = ?"
 
+_AT_ONCE: Final = 64
+_IN_TURN: Final = 16
+"""Days that are counted together, and that are counted again each time."""
+
+_Day = tuple[int, int]
+"""A node and one of its days."""
+
 
 class CassandraRejects:
     """Chooses and writes the rejects of one node's blocks."""
@@ -43,8 +52,11 @@ class CassandraRejects:
         self._quota = quota
         self._ask = ask
         self._recount_s = recount_s
-        self._others = 0
-        self._own: dict[int, int] = {}
+        self._of_days: dict[_Day, int] = {}
+        self._own: dict[int, dict[int, int]] = {}
+        """Of our node's newest days, by day and minute."""
+
+        self._turn = 0
         self._counted = float("-inf")
         self._horizon: int | None = None
         self._of_minute: dict[int, Counter[int]] = {}
@@ -56,10 +68,9 @@ class CassandraRejects:
         self._ttl = ttl
 
     def forget(self) -> None:
-        """Know nothing of the table any more."""
+        """Know nothing of the running minute any more."""
         self._of_minute.clear()
         self._horizon = None
-        self._counted = float("-inf")
 
     def keep(self, parsed: ParsedBlock, accounts: CassandraAccounts) -> list[int]:
         """The places of those rejects of a block that are kept."""
@@ -83,7 +94,7 @@ class CassandraRejects:
             if kept_before[connection] < self._quota.per_connection:
                 kept_before[connection] += 1
                 kept.append(place)
-        self._own[minute] = kept_before.total()
+        self._own_day(day_of(minute))[minute] = kept_before.total()
         return kept
 
     def statements(self, parsed: ParsedBlock, kept: list[int], accounts: CassandraAccounts) -> Iterator[Any]:
@@ -154,23 +165,49 @@ class CassandraRejects:
         """Rejects in the table, nearly: those of other nodes, and ours of minutes before this one."""
         if time.monotonic() >= self._counted + self._recount_s:
             self._count()
-        return self._others + sum(rows for own, rows in self._own.items() if own < minute)
+        day = day_of(minute)
+        whole = sum(rows for (node, of), rows in self._of_days.items() if node != self._node or of < day)
+        return whole + sum(rows for own, rows in self._own_day(day).items() if own < minute)
+
+    def _own_day(self, day: int) -> dict[int, int]:
+        """Ours of a day, by the minute."""
+        if day not in self._own:
+            self._count_days([(self._node, day)])
+        return self._own[day]
 
     def _count(self) -> None:
-        """Count what is in the table, by the ledger of all nodes."""
+        """Count what is in the table: the days that may have changed, and some of the others."""
         (nodes,) = self._ask([self._connected.bound(_NODES)])
         days = self._ask([self._connected.bound(_DAYS, node) for (node,) in nodes])
         places = [(node, to_ms(day)) for (node,), rows in zip(nodes, days, strict=True) for (day,) in rows]
-        found = self._ask([self._connected.bound(_IN_MINUTES, *place) for place in places])
-        self._others, self._counted = 0, time.monotonic()
-        self._own = {minute: known.total() for minute, known in self._of_minute.items()}
-        for (node, _), rows in zip(places, found, strict=True):
-            for minute, rejected, accepted in rows:
-                kept = (rejected or 0) - len(accepted or ())
+        newest = dict(sorted(places))
+        changing = [(node, day) for node, day in places if day >= newest[node] - DAY_MS]
+        new = [place for place in places if place not in self._of_days]
+        self._of_days = {place: self._of_days[place] for place in places if place in self._of_days}
+        self._own.clear()
+        self._count_days({*new, *changing, *self._next_of(places)})
+        self._counted = time.monotonic()
+
+    def _next_of(self, places: list[_Day]) -> list[_Day]:
+        """Those whose turn it is."""
+        begin = self._turn if self._turn < len(places) else 0
+        self._turn = begin + _IN_TURN
+        return places[begin : self._turn]
+
+    def _count_days(self, places: Iterable[_Day]) -> None:
+        for some in lots(places, _AT_ONCE):
+            found = self._ask([self._connected.bound(_IN_MINUTES, *place) for place in some])
+            for (node, day), rows in zip(some, found, strict=True):
+                minutes = {
+                    to_ms(minute): (rejected or 0) - len(accepted or ())
+                    for minute, rejected, accepted in rows
+                }
+                self._of_days[node, day] = sum(minutes.values())
                 if node == self._node:
-                    self._own.setdefault(to_ms(minute), kept)
-                else:
-                    self._others += kept
+                    ours = {
+                        own: known.total() for own, known in self._of_minute.items() if day_of(own) == day
+                    }
+                    self._own[day] = minutes | ours
 
 
 def connections_of(parsed: ParsedBlock) -> list[int]:

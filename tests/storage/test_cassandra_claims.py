@@ -1,8 +1,16 @@
 """How many nodes may be away, and how long a confirmed row may be forgotten: by what the cluster says."""
 
+from contextlib import closing
+from pathlib import Path
+from uuid import uuid4
+
 import pytest
 
-from storage.cassandra.claims import as_seconds, copies_of
+from storage.cassandra.claims import Claims, Place, as_seconds, copies_of
+from storage.cassandra.connect import Connected
+from storage.cassandra.tables import use
+from storage.settings import CassandraSettings, RejectQuota
+from tests.storage.stores import CassandraStore
 
 SIMPLE = {"class": "SimpleStrategy", "replication_factor": "3"}
 ONE_PLANT = {"class": "NetworkTopologyStrategy", "plant": "3"}
@@ -41,3 +49,23 @@ def test_a_confirmed_row_is_at_least_on_so_many_nodes_of_our_datacenter(
 def test_a_period_is_understood_in_every_unit(shown: str, seconds: float) -> None:
     """Cassandra shows it as the operator wrote it; what can't be read is the default."""
     assert as_seconds(shown) == seconds
+
+
+@pytest.mark.cassandra
+def test_nothing_is_there_for_good_while_a_node_that_nobody_has_heard_of_may_have_it(
+    tmp_path: Path, cassandra_settings: CassandraSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others reach it, we never did: it may have confirmed rows, and forget them unseen."""
+    store = CassandraStore(tmp_path, RejectQuota(), cassandra_settings)
+    store.writer().close()
+    now = 0.0
+    with closing(Connected(store.settings)) as connected:
+        claims = Claims(use(connected), now=lambda: now)
+        claims.claim(3, "journal", adopt=False)
+        claims.move(None, Place(1, 20))
+        now = 1_000.0
+        members = connected.members()
+        with monkeypatch.context() as patched:
+            patched.setattr(connected, "members", lambda: members | {uuid4()})
+            assert claims.durable() == 0
+        assert claims.durable() == 1

@@ -15,7 +15,7 @@ from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import DEVICE_BUCKETS, LATEST_READINGS, READINGS, Batch, shard_of
 from storage.cassandra.tables import use
 from storage.cassandra.writer import CassandraTableWriter
-from storage.errors import SchemaError, StorageError
+from storage.errors import SchemaError, StorageError, StoreUnavailableError
 from storage.reconcile import reconcile
 from storage.settings import CassandraSettings, RejectQuota
 from tests.storage.building import JOURNAL, Machinery, opened, record
@@ -32,9 +32,12 @@ Refuse = Callable[[Batch], bool]
 class Refused:
     """The answer to a request that the cluster would never take."""
 
+    def __init__(self, why: str) -> None:
+        self._why = why
+
     def add_callbacks(self, _confirmed: object, failed: Callable[[Exception], None]) -> None:
         """Come at once."""
-        failed(InvalidRequest("not this one"))
+        failed(InvalidRequest(self._why))
 
 
 @pytest.fixture
@@ -57,7 +60,13 @@ def tables(store: CassandraStore) -> Iterator[Connected]:
         yield use(connected)
 
 
-def _refuse(patched: pytest.MonkeyPatch, writer: CassandraTableWriter, table: str, refuse: Refuse) -> None:
+def _refuse(
+    patched: pytest.MonkeyPatch,
+    writer: CassandraTableWriter,
+    table: str,
+    refuse: Refuse,
+    why: str = "not this one",
+) -> None:
     """Have these batches of a table refused, and all single statements that write into it."""
     session = writer._connected.session
     execute = session.execute_async
@@ -69,7 +78,7 @@ def _refuse(patched: pytest.MonkeyPatch, writer: CassandraTableWriter, table: st
             prepared = getattr(statement, "prepared_statement", None)
             refused = prepared is not None and prepared.query_string.startswith(f"INSERT INTO {table} ")
         if refused:
-            return Refused()
+            return Refused(why)
         return execute(statement, *values, **options)
 
     patched.setattr(session, "execute_async", answer)
@@ -150,6 +159,21 @@ def test_readings_that_are_refused_are_set_aside_and_no_other(
     assert sorted(aside) == [("E0007", "not this one")] * 701 + [("LONGER03", "not this one")]
     assert _devices(tables, READINGS) == sorted({*DEVICES} - {"E0007", "LONGER03"})
     _check_books(store, stored=58, aside=702)
+
+
+def test_a_guardrail_is_no_rows_fault(
+    writer: CassandraTableWriter, store: CassandraStore, tables: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is too full refuses the partitions that lie on it: the writer waits until it isn't."""
+    why = "Guardrail replica_disk_usage violated: disk is full"
+    block = Machinery().block([(1, b"".join(map(record, DEVICES)))], events=(opened(1),))
+    with monkeypatch.context() as patched:
+        _refuse(patched, writer, READINGS, lambda batch: b"E0007" in _names(batch), why)
+        with pytest.raises(StoreUnavailableError, match=why):
+            writer.write(None, [block], JOURNAL)
+    assert tables.execute("SELECT seq FROM set_aside_records") == []
+    assert writer.write(None, [block], JOURNAL).set_aside == 0
+    _check_books(store, stored=60, aside=0)
 
 
 @pytest.mark.parametrize(("others", "moves"), [(1_600, True), (1_000, False)])

@@ -355,6 +355,43 @@ async def test_what_was_cut_off_is_never_judged_again(store: Store, writer: Tabl
     quarantine.close()
 
 
+async def test_rejects_are_judged_page_by_page(store: Store, writer: TableWriter) -> None:
+    """Whatever lies between them, over minutes and days; however small the pages are."""
+    machinery = Machinery()
+    for number in range(4):
+        cursor, too_long = machinery.cursor, b"x" * 600 + b"#"
+        later = 86_400_000 if number == 1 else MINUTE_MS
+        sent = BAD + too_long if number % 2 else too_long + BAD
+        writer.write(cursor, [machinery.block([(number, sent)], later_ms=later)], JOURNAL)
+    quarantine = store.quarantine()
+    whole = [row.seq for row in quarantine.page(-1, 99)]
+    assert (len(whole), whole) == (4, sorted(whole))
+    for size in (1, 2, 3, 4):
+        found: list[int] = []
+        while page := quarantine.page(found[-1] if found else -1, size):
+            assert len(page) <= size
+            found += [row.seq for row in page]
+        assert found == whole
+    quarantine.close()
+
+
+async def test_a_device_of_many_nodes_is_listed_once_with_its_newest_reading(
+    store: Store, reader: ReadingStore
+) -> None:
+    """Whichever of its nodes heard it last, and however small the page is."""
+    for node, speed in ((4, 1.0), (5, 2.0), (6, 4.0), (7, 3.0)):
+        writer = store.writer()
+        writer.claim(node, f"journal-{node}", adopt=False)
+        machinery = Machinery(node=node, journal=f"journal-{node}", at=NOON + int(speed) * 1000)
+        sent = record("E0001", speed) + (record("E0002", speed) if node == 5 else b"")
+        writer.write(None, [machinery.block([(1, sent)])], machinery.journal)
+        writer.close()
+    for limit in (1, 2, 3, 9):
+        rows = await reader.devices(limit=limit)
+        named = [(row.device_id, row.spindle_temperature_c) for row in rows]
+        assert named == [("E0001", 4.0), ("E0002", 2.0)][:limit]
+
+
 async def test_who_sent_for_another_device_is_never_judged_again(store: Store, writer: TableWriter) -> None:
     """The reject is kept with its device and its bytes, and no replay makes it good."""
     block = Machinery().block(
