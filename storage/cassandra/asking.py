@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from cassandra.query import BatchStatement, BatchType
 
-from storage.cassandra.connect import Connected
+from storage.cassandra.connect import Connected, consistency
 from storage.cassandra.meaning import meaning
 from storage.errors import StoreSlowError
 from storage.settings import CassandraSettings
@@ -52,6 +52,7 @@ class Asker:
         """All rows of a statement, page by page."""
         connected = await self._ready(cql)
         statement = connected.bound(cql, *values)
+        statement.consistency_level = consistency(self._settings)
         statement.fetch_size = _PAGE_ROWS
         return await self._send(connected, statement)
 

@@ -121,7 +121,7 @@ class Connected:
 
     def execute(self, cql: str, *values: object) -> list[tuple[Any, ...]]:
         """One statement that is asked rarely; waits for all its rows."""
-        statement = SimpleStatement(cql, consistency_level=consistency(self.settings))
+        statement = SimpleStatement(cql)
         with translated(self.settings):
             return list(self.session.execute(statement, values, timeout=_SCHEMA_S))
 
@@ -223,7 +223,7 @@ def _cluster(settings: CassandraSettings) -> Cluster:
     profile = ExecutionProfile(
         load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(settings.local_datacenter or "")),
         retry_policy=_NextNode(),
-        consistency_level=consistency(settings),
+        consistency_level=sure_consistency(settings),
         serial_consistency_level=serial_consistency(settings),
         request_timeout=_REQUEST_S,
         row_factory=tuple_factory,
@@ -285,8 +285,14 @@ def _tls(settings: CassandraSettings) -> ssl.SSLContext | None:
 
 
 def consistency(settings: CassandraSettings) -> int:
-    """The driver's number of the consistency that was configured."""
+    """The driver's number of the configured consistency: of readings, and of pages that show tables."""
     return cast(int, ConsistencyLevel.name_to_value[settings.consistency])
+
+
+def sure_consistency(settings: CassandraSettings) -> int:
+    """Of all else, a majority at least: what is read, added to and written again must not be an old copy."""
+    of_one = {"ONE": ConsistencyLevel.QUORUM, "LOCAL_ONE": ConsistencyLevel.LOCAL_QUORUM}
+    return cast(int, of_one.get(settings.consistency, consistency(settings)))
 
 
 def serial_consistency(settings: CassandraSettings) -> int:

@@ -28,7 +28,8 @@ from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
 
 from storage.base import Requests
-from storage.cassandra.connect import Connected
+from storage.cassandra.connect import Connected, consistency
+from storage.cassandra.encoding import Batch
 from storage.cassandra.meaning import DRIVERS, meaning
 from storage.cassandra.window import Window
 from storage.errors import StorageError, StoreUnavailableError
@@ -67,6 +68,7 @@ class Flight:
     def __init__(self, connected: Connected, *, patience_s: float = PATIENCE_S) -> None:
         self._session = connected.session
         self._settings = connected.settings
+        self._consistency = consistency(connected.settings)
         self._patience_s = patience_s
         self.window = Window(connected.settings.max_in_flight)
         self._confirmed = self._repeated = self._refused = 0
@@ -104,6 +106,8 @@ class Flight:
     def send(self, statement: Statement, landed: "deque[_Landed]", woken: threading.Event) -> None:
         """Hand a request to the driver, which calls back from its own thread."""
         begun = time.monotonic()
+        if isinstance(statement, Batch):  # of rows; all else needs a majority
+            statement.consistency_level = self._consistency
 
         def land(error: BaseException | None) -> None:
             landed.append(_Landed(statement, begun, error))
