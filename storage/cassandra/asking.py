@@ -2,7 +2,9 @@
 
 The driver has a thread of its own for its sockets; answers are handed to the loop from there. A deadline
 runs from the moment a call is made, and every answer comes in pages. The cluster is opened once for all
-callers: one that gives up waiting for it leaves the opening to those who come later.
+callers: one that gives up waiting for it leaves the opening to those who come later. The driver looks contact
+points up only then, and goes on trying the addresses it got; so when no node has been reached for a while the
+cluster is opened anew, as its nodes may have come back elsewhere.
 """
 
 import asyncio
@@ -10,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequen
 from itertools import islice
 from typing import Any, Final, TypeVar
 
+from cassandra.cluster import NoHostAvailable
 from cassandra.query import BatchStatement, BatchType
 
 from storage.cassandra.connect import Connected, consistency
@@ -22,6 +25,8 @@ T = TypeVar("T")
 _AT_ONCE: Final = 8
 _QUESTIONS: Final = 64
 _PAGE_ROWS: Final = 10_000
+_LOST_S: Final = 10.0
+"""For so long no node is to be reached before the cluster is opened anew."""
 
 
 class Asker:
@@ -38,6 +43,8 @@ class Asker:
         self._deadline_s = deadline_s
         self._opening: asyncio.Future[Connected] | None = None
         self._preparing: Connected | None = None
+        self._lost_since: float | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._questions = asyncio.Semaphore(_QUESTIONS)
 
     async def within(self, answer: Coroutine[Any, Any, T]) -> T:
@@ -73,6 +80,8 @@ class Asker:
     async def close(self) -> None:
         """Let go of the cluster; of one that is being prepared too, which may have to wait for its nodes."""
         opening, self._opening = self._opening, None
+        if self._closing:
+            await asyncio.wait(self._closing)
         if opening is None:
             return
         if not opening.done():
@@ -91,9 +100,26 @@ class Asker:
     async def _send(self, connected: Connected, statement: Any) -> list[tuple[Any, ...]]:
         async with self._questions:
             try:
-                return await _answer(connected, statement)
+                answer = await _answer(connected, statement)
             except Exception as error:
+                if isinstance(error, NoHostAvailable):
+                    self._is_lost(connected)
                 raise meaning(self._settings, error) from error
+            self._lost_since = None
+            return answer
+
+    def _is_lost(self, connected: Connected) -> None:
+        """Let go of a cluster of which no node has been reached for long; the next question opens it anew."""
+        now = asyncio.get_running_loop().time()
+        self._lost_since = self._lost_since or now
+        opening = self._opening
+        if now < self._lost_since + _LOST_S or opening is None or _has_failed(opening):
+            return
+        if opening.done() and opening.result() is connected:
+            self._opening = self._lost_since = None
+            closing = asyncio.create_task(asyncio.to_thread(connected.close))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def _open(self) -> Connected:
         connected = self._preparing = Connected(self._settings)

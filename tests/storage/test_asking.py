@@ -1,9 +1,12 @@
 """A cluster is opened once, for all who ask."""
 
 import asyncio
+import socket
 import threading
+import time
 from collections.abc import Callable
-from typing import cast
+from contextlib import suppress
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
@@ -11,8 +14,9 @@ import pytest
 from storage.cassandra import asking
 from storage.cassandra.asking import Asker
 from storage.cassandra.connect import Connected
-from storage.errors import StoreSlowError, StoreUnavailableError
+from storage.errors import StorageError, StoreSlowError, StoreUnavailableError
 from storage.settings import CassandraSettings
+from tests.support.cassandra import Cassandra
 
 
 class _Opened:
@@ -107,3 +111,65 @@ async def test_closing_waits_for_an_opening() -> None:
     await failing.close()
     with pytest.raises(ZeroDivisionError):
         await trying
+
+
+class _Road:
+    """From an address of this machine to the cluster."""
+
+    def __init__(self, cluster: Cassandra) -> None:
+        self._to = (cluster.contact_points[0], cluster.port)
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def open(self, host: str) -> None:
+        """Let traffic in at this address, on the cluster's port."""
+        self._server = await asyncio.start_server(self._pass, host, self._to[1])
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*self._to)
+        self._writers += [writer, back]
+        await asyncio.gather(self._copy(reader, back), self._copy(there, writer))
+
+    async def _copy(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await source.read(1 << 16):
+                target.write(data)
+        target.close()
+
+    async def close(self) -> None:
+        """Cut everybody off."""
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+@pytest.mark.cassandra
+async def test_nodes_of_cassandra_that_came_back_elsewhere_are_found(
+    cassandra: Cassandra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The contact point's name means another address now; nobody has to be restarted."""
+    where = ["127.0.0.2"]
+    real = socket.getaddrinfo
+
+    def looked_up(host: str, *rest: Any, **options: Any) -> Any:
+        return real(where[0] if host == "cluster.plant" else host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    monkeypatch.setattr(asking, "_LOST_S", 0.5)
+    settings = CassandraSettings(contact_points=("cluster.plant",), port=cassandra.port)
+    asker = Asker(settings, lambda _: None)
+    first, second = _Road(cassandra), _Road(cassandra)
+    question = "SELECT key FROM system.local"
+    await first.open("127.0.0.2")
+    assert await asker.within(asker.ask(question)) == [("local",)]
+    await first.close()
+    where[0] = "127.0.0.3"
+    await second.open("127.0.0.3")
+    deadline, answer = time.monotonic() + 60, None
+    while answer is None and time.monotonic() < deadline:
+        try:
+            answer = await asker.within(asker.ask(question))
+        except StorageError:
+            await asyncio.sleep(0.1)
+    assert answer == [("local",)]
+    await asker.close()
+    await second.close()
