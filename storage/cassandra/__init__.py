@@ -12,7 +12,8 @@ So after whatever went wrong in between, the same blocks are written again from 
 tables come out the same. Where a node was lost with what it had not synced yet, the cursor goes back to
 the last block that nothing can take back any more, and the same happens from there.
 
-`connect` opens a cluster, `schema` has the tables, `statements` the prepared statements, `encoding` makes
-whole batches out of columns, `flight` keeps requests under way, `refusals` finds the row that is refused,
-`writer`, `books`, `rejects` and `purge` write, `reader` reads.
+`connect` opens a cluster and asks it, `schema` has the tables, `days` the directory of what nodes have,
+`encoding` makes whole batches out of columns, `flight` keeps requests under way, `refusals` finds the row
+that is refused, `writer`, `rows`, `books`, `rejects` and `purge` write, `claims` moves the cursor, `reader`
+reads, `counting` holds the books against the rows.
 """

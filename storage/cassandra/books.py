@@ -11,7 +11,7 @@ its server and writes late changes nothing. Who is opened is written only when t
 timestamp tells the order of openings against the starts of servers.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, cast
 
@@ -19,6 +19,7 @@ from parser.block import Block, Closed, Opened, Started, to_seq
 from parser.parsed import ParsedBlock
 from storage.base import SERVER_LOST, UNKNOWN_PEER, DamagedBlock, minute_of
 from storage.cassandra.connect import Connected
+from storage.cassandra.days import days_of
 from storage.cassandra.schema import day_of
 from storage.cassandra.times import to_ms, to_ms_or_none
 
@@ -40,10 +41,6 @@ PUT_CLOSING: Final = """UPDATE connections USING TIMESTAMP ? SET closed_at = ?, 
     WHERE node = ? AND day = ? AND connection = ?"""
 PUT_SUMS: Final = """UPDATE connections USING TIMESTAMP ? SET bytes = ?, stored = ?, rejected = ?,
     unkept = ?, empty = ?, unterminated = ?, next_record = ? WHERE node = ? AND day = ? AND connection = ?"""
-_READ_DAYS: Final = "SELECT day FROM days WHERE node = ?"
-
-Ask = Callable[[list[Any]], list[list[tuple[Any, ...]]]]
-"""Asks several statements at once; the rows of each."""
 
 
 def connection_day(connection: int) -> int:
@@ -98,10 +95,9 @@ class _Changed:
 class CassandraAccounts:
     """The books of one node, for as long as its writer lives."""
 
-    def __init__(self, connected: Connected, node: int, ask: Ask) -> None:
+    def __init__(self, connected: Connected, node: int) -> None:
         self._connected = connected
         self._node = node
-        self._ask = ask
         self._minutes: dict[int, _Minute | None] = {}
         self._connections: dict[int, _Connection | None] = {}
         self._changed = _Changed()
@@ -232,7 +228,7 @@ class CassandraAccounts:
         asked = [
             self._connected.bound(_READ_MINUTE, self._node, day_of(minute), minute) for minute in minutes
         ]
-        for minute, rows in zip(minutes, self._ask(asked), strict=True):
+        for minute, rows in zip(minutes, self._connected.ask(asked), strict=True):
             found = rows and rows[0][-1] is not None
             self._minutes[minute] = _Minute(*(value or 0 for value in rows[0])) if found else None
 
@@ -241,15 +237,15 @@ class CassandraAccounts:
             self._connected.bound(_READ_CONNECTION, self._node, connection_day(number), number)
             for number in connections
         ]
-        for number, rows in zip(connections, self._ask(asked), strict=True):
+        for number, rows in zip(connections, self._connected.ask(asked), strict=True):
             self._connections[number] = _connection(rows[0]) if rows and rows[0][0] is not None else None
 
     def _left_open(self) -> list[int]:
         """All connections of the node without an end; a day at a time, as there may be millions with one."""
-        (days,) = self._ask([self._connected.bound(_READ_DAYS, self._node)])
         found: list[int] = []
-        for (day,) in days:
-            (rows,) = self._ask([self._connected.bound(_READ_OPEN, self._node, to_ms(day))])
+        (days,) = days_of(self._connected, self._node)
+        for day in days:
+            (rows,) = self._connected.ask([self._connected.bound(_READ_OPEN, self._node, day)])
             found += [number for number, closed_at in rows if closed_at is None]
         return found
 

@@ -16,6 +16,7 @@ from parser.block import to_seq
 from storage.base import MINUTE_MS, LedgerMinute, minute_of
 from storage.cassandra.answers import ReadingsHandler, as_keys
 from storage.cassandra.connect import Connected
+from storage.cassandra.days import days_of, nodes_of
 from storage.cassandra.purge import add_up, read_purged, sums_of
 from storage.cassandra.schema import DAY_MS, day_of
 from storage.cassandra.tables import use
@@ -25,8 +26,6 @@ from storage.settings import CassandraSettings
 
 _AT_ONCE: Final = 64
 
-_NODES: Final = "SELECT DISTINCT node FROM nodes"
-_DAYS: Final = "SELECT day FROM days WHERE node = ?"
 _LEDGER: Final = """SELECT minute, first_seq, last_seq, set_aside, stored, rejected, unkept, empty, accepted
     FROM ledger WHERE node = ? AND day = ?"""
 _CONNECTIONS: Final = """SELECT closed_at, stored, rejected, unkept, empty, accepted FROM connections
@@ -63,7 +62,7 @@ class CassandraBooks:
 
     def nodes(self) -> list[NodeBooks]:
         """The books of every node; see `Books`."""
-        return [self._node(node) for (node,) in sorted(self._rows(_NODES))]
+        return [self._node(node) for node in nodes_of(self._connected)]
 
     def readings(self, node: int, since: int, last_seq: int) -> Mapping[int, int]:
         """Rows of `readings` by minute; see `Books`."""
@@ -71,7 +70,8 @@ class CassandraBooks:
 
     def rejects(self, node: int, since: int, last_seq: int) -> Mapping[int, int]:
         """Rows of `rejected_records` by minute; see `Books`."""
-        asked = [self._connected.bound(_REJECTS, node, day) for day in self._days(node)]
+        (days,) = days_of(self._connected, node)
+        asked = [self._connected.bound(_REJECTS, node, day) for day in days]
         return _by_minute(_keys(self._connected.ask(asked)), since, to_seq(node, 0), last_seq)
 
     def minute(self, node: int, minute: int) -> MinuteBooks | None:
@@ -91,7 +91,7 @@ class CassandraBooks:
     def _node(self, node: int) -> NodeBooks:
         purged = read_purged(self._connected, node)
         before = purged.before or 0
-        days = self._days(node)
+        (days,) = days_of(self._connected, node)
         asked = [self._connected.bound(_CONNECTIONS, node, day) for day in days]
         kept = [
             sums_of(row)
@@ -116,9 +116,6 @@ class CassandraBooks:
             for row in rows:
                 if row[1] is not None and to_ms(row[0]) >= since:
                     yield LedgerMinute(node, to_ms(row[0]), row[1], row[2], *sums_of(row), row[3] or 0)
-
-    def _days(self, node: int) -> list[int]:
-        return [to_ms(day) for (day,) in self._rows(_DAYS, node)]
 
     def _all_rows(self) -> Iterator[Keys]:
         """Of all readings, a page at a time."""

@@ -21,6 +21,7 @@ from parser.block import from_seq
 from storage.base import MINUTE_MS, minute_of
 from storage.cassandra.claims import compare_and_set
 from storage.cassandra.connect import Connected
+from storage.cassandra.days import days_of, nodes_of
 from storage.cassandra.flight import Flight
 from storage.cassandra.lots import lots
 from storage.cassandra.meaning import meaning
@@ -31,8 +32,6 @@ from storage.cassandra.times import to_ms, to_ms_or_none
 _STEP: Final = 256
 """Statements, or devices, in a step."""
 
-_NODES: Final = "SELECT DISTINCT node FROM nodes"
-_DAYS: Final = "SELECT day FROM days WHERE node = ? AND day < ?"
 _PURGED: Final = """SELECT before, last_seq, ledger_stored, ledger_rejected, ledger_unkept, ledger_empty,
     connections_stored, connections_rejected, connections_unkept, connections_empty
     FROM purged WHERE node = ?"""
@@ -175,9 +174,9 @@ class CassandraPurge:
 
     def _days(self, before: int) -> dict[int, list[int]]:
         """The days of each node that begin before this time."""
-        nodes = [node for (node,) in self._ask(_NODES)]
-        found = self._connected.ask([self._connected.bound(_DAYS, node, before) for node in nodes])
-        return {node: [to_ms(day) for (day,) in rows] for node, rows in zip(nodes, found, strict=True)}
+        nodes = nodes_of(self._connected)
+        found = zip(nodes, days_of(self._connected, *nodes), strict=True)
+        return {node: [day for day in days if day < before] for node, days in found}
 
     def _readings(self, before: int) -> Iterator[int]:
         """Of one device after the other what it has of that age, without looking whether it has any."""
@@ -241,12 +240,15 @@ class CassandraPurge:
                 yield bound(_FORGET_CONNECTIONS, stamp, node, day, above, last)
 
     def _empty_days(self, node: int, days: list[int], before: int) -> Iterator[Any]:
-        """Days that are over and of which nothing is left: nobody has to look there any more."""
+        """Days that are over and of which nothing is left: nobody has to look there any more.
+
+        Should anything come there yet, it is noted with a newer stamp than this.
+        """
         over = [day for day in days if day + DAY_MS <= before]
         for cql in _ANY:
             over = [day for day, rows in self._of_days(cql, node, over) if not rows]
         for day in over:
-            yield self._connected.bound(_FORGET_DAY, _stamp(before), node, day)
+            yield self._connected.bound(_FORGET_DAY, _end_us(before), node, day)
 
 
 def _is_old(closed_at: Any, before: int) -> bool:
@@ -267,9 +269,14 @@ def _runs(connections: Iterable[tuple[int, bool]]) -> Iterator[tuple[int, int]]:
         yield above, last
 
 
+def _end_us(before: int) -> int:
+    """The last stamp of what was received before this time."""
+    return before * 1000 - 1
+
+
 def _stamp(before: int) -> int:
     """The write timestamp of deletions: above that of everything received before, and now, if that is later.
 
     In tables that expire file by file a node drops none that is newer than the oldest timestamp in any other.
     """
-    return max(before * 1000 - 1, time.time_ns() // 1000)
+    return max(_end_us(before), time.time_ns() // 1000)

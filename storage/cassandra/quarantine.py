@@ -15,6 +15,7 @@ from parser.verdicts import NEVER_REPLAYED, Accepted
 from storage.base import Rejected, minute_of
 from storage.cassandra.books import connection_day
 from storage.cassandra.connect import Connected
+from storage.cassandra.days import days_of, nodes_of
 from storage.cassandra.encoding import shard_of
 from storage.cassandra.meaning import translated
 from storage.cassandra.rows import BUCKET, INSERT, LATEST
@@ -23,8 +24,6 @@ from storage.cassandra.tables import use
 from storage.cassandra.times import to_ms
 from storage.settings import CassandraSettings
 
-_NODES: Final = "SELECT DISTINCT node FROM nodes"
-_DAYS: Final = "SELECT day FROM days WHERE node = ?"
 _PAGE: Final = """SELECT seq, received_at, connection, peer, reason, field, device_id, place, raw
     FROM rejected_records WHERE node = ? AND day = ? AND seq > ? ORDER BY seq ASC LIMIT ?"""
 _STAMP: Final = "SELECT writetime(raw), ttl(raw) FROM rejected_records WHERE node = ? AND day = ? AND seq = ?"
@@ -56,10 +55,10 @@ class CassandraQuarantine:
         """Rejected records that may be judged again; see `Quarantine`."""
         first_node = from_seq(max(after, 0))[0]
         found: list[Rejected] = []
-        for (node,) in sorted(self._rows(_NODES)):
-            days = self._rows(_DAYS, node) if node >= first_node else []
-            for (day,) in reversed(days):
-                found += self._page_of(node, to_ms(day), after, limit - len(found))
+        nodes = [node for node in nodes_of(self._connected) if node >= first_node]
+        for node, days in zip(nodes, days_of(self._connected, *nodes), strict=True):
+            for day in reversed(days):
+                found += self._page_of(node, day, after, limit - len(found))
                 if len(found) == limit:
                     return found
         return found

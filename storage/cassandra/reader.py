@@ -12,6 +12,7 @@ from storage.base import Connection, LedgerMinute, Position, Reading, Rejected
 from storage.cassandra.answers import ReadingsHandler, as_latest, in_pieces
 from storage.cassandra.asking import Asker, all_of, in_order
 from storage.cassandra.connect import Connected
+from storage.cassandra.days import DAYS, NODES
 from storage.cassandra.encoding import shard_of
 from storage.cassandra.purge import sums_of
 from storage.cassandra.schema import HOUR_MS, SHARDS, day_of
@@ -36,8 +37,6 @@ _LATEST: Final = """SELECT device_id, received_at, seq, reading FROM latest_read
 _BUCKETS: Final = """SELECT bucket FROM device_buckets WHERE device_id = ? AND bucket >= ? AND bucket <= ?"""
 _HISTORY: Final = """SELECT received_at, seq, reading FROM readings WHERE device_id = ? AND bucket = ?
     AND received_at >= ? AND (received_at, seq) < (?, ?) LIMIT ?"""
-_NODES: Final = "SELECT DISTINCT node FROM nodes"
-_DAYS: Final = "SELECT day FROM days WHERE node = ?"
 _REJECTS: Final = """SELECT seq, received_at, connection, peer, reason, field, device_id, place, raw
     FROM rejected_records WHERE node = ? AND day = ? AND seq < ? {} LIMIT ? {}"""
 _CONNECTIONS: Final = """SELECT node, connection, opened_at, closed_at, why, peer, identity, bytes,
@@ -211,11 +210,11 @@ class CassandraReadingStore:
         return found
 
     async def _nodes(self) -> list[int]:
-        return [node for (node,) in await self._asker.ask(_NODES)]
+        return [node for (node,) in await self._asker.ask(NODES)]
 
     async def _days(self, node: int) -> list[int]:
         """The newest first."""
-        return [to_ms(day) for (day,) in await self._asker.ask(_DAYS, node)]
+        return [to_ms(day) for (day,) in await self._asker.ask(DAYS, node)]
 
 
 def _use(connected: Connected) -> None:

@@ -16,8 +16,9 @@ from typing import Any, Final
 from parser.block import to_seq
 from parser.parsed import ParsedBlock
 from storage.base import minute_of
-from storage.cassandra.books import Ask, CassandraAccounts
+from storage.cassandra.books import CassandraAccounts
 from storage.cassandra.connect import Connected
+from storage.cassandra.days import days_of, nodes_of
 from storage.cassandra.lots import lots
 from storage.cassandra.schema import DAY_MS, day_of, expiring
 from storage.cassandra.times import to_ms
@@ -29,8 +30,6 @@ INSERT: Final = """INSERT INTO rejected_records (node, day, seq, received_at, co
     field, device_id, place, raw) VALUES (?,?,?,?,?,?,?,?,?,?,?) USING TIMESTAMP ?"""
 _ACCEPTED: Final = "SELECT accepted FROM ledger WHERE node = ? AND day = ? AND minute = ?"
 _PURGED: Final = "SELECT before FROM purged WHERE node = ?"
-_NODES: Final = "SELECT DISTINCT node FROM nodes"
-_DAYS: Final = "SELECT day FROM days WHERE node = ?"
 _IN_MINUTES: Final = "SELECT minute, rejected, accepted FROM ledger WHERE node = ? AND day = ?"
 
 _AT_ONCE: Final = 64
@@ -44,13 +43,10 @@ _Day = tuple[int, int]
 class CassandraRejects:
     """Chooses and writes the rejects of one node's blocks."""
 
-    def __init__(
-        self, connected: Connected, node: int, quota: RejectQuota, ask: Ask, recount_s: float
-    ) -> None:
+    def __init__(self, connected: Connected, node: int, quota: RejectQuota, recount_s: float) -> None:
         self._connected = connected
         self._node = node
         self._quota = quota
-        self._ask = ask
         self._recount_s = recount_s
         self._of_days: dict[_Day, int] = {}
         self._own: dict[int, dict[int, int]] = {}
@@ -126,7 +122,7 @@ class CassandraRejects:
         if minute not in self._of_minute:
             first = accounts.first_seq(block)
             asked = self._connected.bound(_KEPT, self._node, day_of(minute), first, block.seq(0))
-            (rows,) = self._ask([asked])
+            (rows,) = self._connected.ask([asked])
             found = Counter(connection for _, connection, at in rows if minute_of(to_ms(at)) == minute)
             self._of_minute[minute] = found
         return self._of_minute[minute]
@@ -142,7 +138,7 @@ class CassandraRejects:
             return None
         first, end = accounts.first_seq(block), to_seq(block.node + 1, 0)
         of_minute = (self._node, day_of(minute))
-        rows, accepted = self._ask(
+        rows, accepted = self._connected.ask(
             [
                 self._connected.bound(_KEPT, *of_minute, first, end),
                 self._connected.bound(_ACCEPTED, *of_minute, minute),
@@ -157,7 +153,7 @@ class CassandraRejects:
 
     def _purged_before(self) -> int:
         if self._horizon is None:
-            (rows,) = self._ask([self._connected.bound(_PURGED, self._node)])
+            (rows,) = self._connected.ask([self._connected.bound(_PURGED, self._node)])
             self._horizon = to_ms(rows[0][0]) if rows else 0
         return self._horizon
 
@@ -177,9 +173,9 @@ class CassandraRejects:
 
     def _count(self) -> None:
         """Count what is in the table: the days that may have changed, and some of the others."""
-        (nodes,) = self._ask([self._connected.bound(_NODES)])
-        days = self._ask([self._connected.bound(_DAYS, node) for (node,) in nodes])
-        places = [(node, to_ms(day)) for (node,), rows in zip(nodes, days, strict=True) for (day,) in rows]
+        nodes = nodes_of(self._connected)
+        days = days_of(self._connected, *nodes)
+        places = [(node, day) for node, its_days in zip(nodes, days, strict=True) for day in its_days]
         newest = dict(sorted(places))
         changing = [(node, day) for node, day in places if day >= newest[node] - DAY_MS]
         new = [place for place in places if place not in self._of_days]
@@ -196,7 +192,7 @@ class CassandraRejects:
 
     def _count_days(self, places: Iterable[_Day]) -> None:
         for some in lots(places, _AT_ONCE):
-            found = self._ask([self._connected.bound(_IN_MINUTES, *place) for place in some])
+            found = self._connected.ask([self._connected.bound(_IN_MINUTES, *place) for place in some])
             for (node, day), rows in zip(some, found, strict=True):
                 minutes = {
                     to_ms(minute): (rejected or 0) - len(accepted or ())

@@ -74,8 +74,8 @@ class CassandraTableWriter:
     def claim(self, node: int, journal: str, *, adopt: bool) -> Claim:
         """Take the node for a journal; see `TableWriter`."""
         claim = self._claims.claim(node, journal, adopt=adopt)
-        self._accounts = CassandraAccounts(self._connected, node, self._ask)
-        self._rejects = CassandraRejects(self._connected, node, self._quota, self._ask, self._recount_s)
+        self._accounts = CassandraAccounts(self._connected, node)
+        self._rejects = CassandraRejects(self._connected, node, self._quota, self._recount_s)
         self._forget()
         return claim
 
@@ -213,10 +213,6 @@ class CassandraTableWriter:
             connections = connections_of(block)
             of_kept = Counter(connections[place] for place in kept[block.block.id])
             self._accounts.finish(block, of_kept, aside.get(block.block.id, Counter()))
-
-    def _ask(self, statements: list[Any]) -> list[list[tuple[Any, ...]]]:
-        """The rows that each of these finds."""
-        return self._connected.ask(statements)
 
 
 def _id_of(block: ParsedBlock | DamagedBlock) -> int:

@@ -26,7 +26,8 @@ from parser.settings import VALUES
 from storage.base import MINUTE_MS, Connection, LedgerMinute, Reading, Rejected, minute_of
 from storage.cassandra.books import PUT_CLOSING, PUT_MINUTE, PUT_OPENING, PUT_SUMS, connection_day
 from storage.cassandra.connect import Connected
-from storage.cassandra.encoding import Batches
+from storage.cassandra.days import days_of
+from storage.cassandra.encoding import Batches, starts_of
 from storage.cassandra.expiry import countable_each_s
 from storage.cassandra.flight import Flight
 from storage.cassandra.meaning import meaning
@@ -41,7 +42,6 @@ from storage.cassandra.writer import DAY
 from storage.copying.source import SourceNode, SourceState
 from storage.rows import Rows
 
-_DAYS: Final = "SELECT day FROM days WHERE node = ?"
 _REJECTS: Final = "SELECT seq, received_at FROM rejected_records WHERE node = ? AND day = ?"
 _FORGET_REJECT: Final = """DELETE FROM rejected_records USING TIMESTAMP ?
     WHERE node = ? AND day = ? AND seq = ?"""
@@ -82,7 +82,7 @@ class Target:
 
     def readings(self, rows: Rows) -> None:
         """Write readings that stand in the order of their key, and note their buckets."""
-        begins = _begins(rows.codes, self._encoder.bucket_of(rows.received_at))
+        begins = starts_of(rows.codes, self._encoder.bucket_of(rows.received_at))
         buckets = self._batches.of(self._encoder.buckets(rows, begins))
         readings = self._batches.of(self._encoder.readings(rows, self._ttls(rows.received_at)))
         self._deliver(chain(buckets, readings))
@@ -101,7 +101,7 @@ class Target:
 
     def forget_rejects(self, node: int, but: set[int]) -> None:
         """Delete rejects that an earlier pass has copied and that the source has no more."""
-        days = self._days(node)
+        (days,) = days_of(self._connected, node)
         found = self._connected.ask([self._connected.bound(_REJECTS, node, day) for day in days])
         self._deliver(
             self._connected.bound(_FORGET_REJECT, to_ms(at) * 1000, node, day, seq)
@@ -195,22 +195,12 @@ class Target:
         left = (received_at - self._newest) // 1000 + self._life_s
         return countable_each_s(np.maximum(left, 1))
 
-    def _days(self, node: int) -> list[int]:
-        (rows,) = self._connected.ask([self._connected.bound(_DAYS, node)])
-        return [to_ms(day) for (day,) in rows]
-
     def _deliver(self, statements: Iterable[Any]) -> None:
         """Send all; no row of ours is refused unless the tables are not as they were made."""
         refused = self._flight.deliver(statements)
         if refused:
             check_tables(self._connected)
             raise meaning(self._connected.settings, refused[0].error)
-
-
-def _begins(*columns: NDArray[Any]) -> NDArray[np.intp]:
-    """The places where one of the columns differs from the row before."""
-    differs = np.any([column[1:] != column[:-1] for column in columns], axis=0)
-    return np.concatenate([[0], np.flatnonzero(differs) + 1])
 
 
 def _rows(readings: list[Reading]) -> Rows:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.cassandra
 
 _OTHER = 9
 _DAYS = (20, 300)
-_DAY = "INSERT INTO days (node, day) VALUES (?, ?)"
+_DAY = "INSERT INTO days (node, day) VALUES (?, ?) USING TIMESTAMP ?"
 _MINUTE = """INSERT INTO ledger (node, day, minute, first_seq, last_seq, rejected)
     VALUES (?, ?, ?, 0, 0, 2)"""
 
@@ -55,7 +55,7 @@ def _aged(cassandra: Cassandra, days: int) -> CassandraSettings:
         use(connected)
         for node in (3, _OTHER):
             for day in range(day_of(NOON) - days * DAY_MS, day_of(NOON), DAY_MS):
-                connected.session.execute(connected.bound(_DAY, node, day))
+                connected.session.execute(connected.bound(_DAY, node, day, day * 1000))
                 connected.session.execute(connected.bound(_MINUTE, node, day, day))
     return settings
 
