@@ -1,14 +1,14 @@
 """What goes over the pipes between the parent and a worker.
 
-To the worker: its task in one line of JSON, then an `Order` a line, or in JSON the server's changed
-configuration, of which only `reload.WHILE_RUNNING` may differ. From it: messages in MessagePack, each
-behind its length in four bytes, since blocks for the live view are among them.
+To the worker: its task, then orders, and the server's changed configuration, of which only
+`reload.WHILE_RUNNING` may differ. From it: messages, blocks for the live view among them. All of it in
+MessagePack, each behind its length in four bytes. JSON has no infinite number, which a limit may be.
 """
 
 import asyncio
 import struct
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -20,13 +20,13 @@ from ingest.claims import Sighting
 from ingest.server import ServerStatistics
 from parser.block import Block, decode_block
 
-TASK_BYTES: Final = 64 << 20
-"""More than a configuration can be, also one that lists what tens of thousands of machines may send for."""
-
 MESSAGE_BYTES: Final = 64 << 20
-"""More than a worker says at once: blocks of the live view are the most."""
+"""More than is said at once: blocks of the live view are the most, or a configuration that lists what tens of
+thousands of machines may send for."""
 
 _LENGTH: Final = struct.Struct(">I")
+
+T = TypeVar("T")
 
 
 class WorkerTask(msgspec.Struct, frozen=True):
@@ -104,25 +104,49 @@ Message = Listening | Refused | Report | Seen | Heard
 
 
 class NonsenseError(Exception):
-    """What came is no message; nothing that follows can be understood."""
+    """What came is no message."""
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(Message)
+_messages: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(Message)
+_tasks: Final = msgspec.msgpack.Decoder(WorkerTask)
+_orders: Final[msgspec.msgpack.Decoder[Order | Config]] = msgspec.msgpack.Decoder(Order | Config)
 
 
-def encode(message: Message) -> bytes:
-    """A message with its length."""
-    data = _encoder.encode(message)
+def encode(said: Message | WorkerTask | Order | Config) -> bytes:
+    """A message, a task or an order with its length."""
+    data = _encoder.encode(said)
     return _LENGTH.pack(len(data)) + data
 
 
 async def read_message(stream: asyncio.StreamReader) -> Message | None:
-    """The next message; None when there are no more, whole ones.
+    """What a worker says next; None when there are no more, whole ones.
 
     Raises:
         NonsenseError: what comes is none.
     """
+    return await _read(stream, _messages)
+
+
+async def read_task(stream: asyncio.StreamReader) -> WorkerTask | None:
+    """What a worker is to do; None where nobody says it any more.
+
+    Raises:
+        NonsenseError: what comes is no task.
+    """
+    return await _read(stream, _tasks)
+
+
+async def read_order(stream: asyncio.StreamReader) -> Order | Config | None:
+    """What a worker is told next, beside its task; None when it is to end.
+
+    Raises:
+        NonsenseError: what comes is no order.
+    """
+    return await _read(stream, _orders)
+
+
+async def _read(stream: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[T]) -> T | None:
     try:
         (length,) = _LENGTH.unpack(await stream.readexactly(_LENGTH.size))
         if length > MESSAGE_BYTES:
@@ -130,12 +154,7 @@ async def read_message(stream: asyncio.StreamReader) -> Message | None:
         data = await stream.readexactly(length)
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
-    return _decode(data)
-
-
-def _decode(data: bytes) -> Message:
     try:
-        message: Message = _decoder.decode(data)
+        return decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise NonsenseError(str(error)) from error
-    return message

@@ -9,11 +9,10 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Final, cast
 
-import msgspec
 import structlog
 import uvloop
 
@@ -23,15 +22,17 @@ from headrace.starting import StartOptions, start_server, take_over
 from headrace.workers.figures import families
 from headrace.workers.forwarding import Forwarder
 from headrace.workers.messages import (
-    TASK_BYTES,
     Heard,
     Listening,
     Message,
+    NonsenseError,
     Order,
     Refused,
     Report,
     WorkerTask,
     encode,
+    read_order,
+    read_task,
 )
 from headrace.workers.plan import worker_config
 from ingest.claims import Sighting
@@ -102,7 +103,7 @@ class _Link:
         loop = asyncio.get_running_loop()
         words = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        orders = asyncio.StreamReader(limit=TASK_BYTES)
+        orders = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
         _, out = await loop.connect_write_pipe(_Out, words)
         return cls(orders, out)
@@ -133,10 +134,9 @@ class _Reporting:
 async def _work() -> int:
     """Serve until the input ends; what the process ends with."""
     link = await _Link.open()
-    line = await link.orders.readline()
-    if not line:  # the parent is gone already
+    task = await read_task(link.orders)
+    if task is None:  # the parent is gone already
         return GOOD
-    task = msgspec.json.decode(line, type=WorkerTask)
     configure_logs(task.log_format)
     set_level(task.config.log.stderr_level)
     structlog.contextvars.bind_contextvars(worker=task.number)
@@ -159,12 +159,10 @@ async def _work() -> int:
 async def _serve(task: WorkerTask, server: IngestServer, live: Forwarder, link: _Link) -> int:
     reporting = _Reporting(server, link.out)
     running = asyncio.create_task(reporting.run(), name="reports")
-    async for line in link.orders:
-        if line.startswith(b"{"):
-            _change(task, server, line)
-            continue
-        order = Order(line.decode().strip())
-        if order is Order.REPORT:
+    async for order in _orders(link.orders):
+        if isinstance(order, Config):
+            _change(task, server, order)
+        elif order is Order.REPORT:
             reporting.asked.set()
         else:
             live.watched = order is Order.WATCH
@@ -174,13 +172,27 @@ async def _serve(task: WorkerTask, server: IngestServer, live: Forwarder, link: 
     return GOOD if ending.durable else NOT_DURABLE
 
 
-def _change(task: WorkerTask, server: IngestServer, line: bytes) -> None:
+async def _orders(stream: asyncio.StreamReader) -> AsyncIterator[Order | Config]:
+    """What the parent says, until it wants the end; what can't be understood of it is passed over."""
+    while True:
+        try:
+            order = await read_order(stream)
+        except NonsenseError as error:
+            _log.error("order_not_understood", reason=str(error))
+            continue
+        if order is None:
+            return
+        yield order
+
+
+def _change(task: WorkerTask, server: IngestServer, config: Config) -> None:
     """Go by another configuration; the parent has seen that it can be used."""
-    config = msgspec.json.decode(line, type=Config)
     try:
         take_over(server, worker_config(config, task.plan, task.number))
     except IngestError as error:  # the certificates were changed once more meanwhile
         _log.error("configuration_refused", reason=str(error))
+    except Exception as error:  # noqa: BLE001  # a mistake of ours must not end what machines are connected to
+        _log.exception("configuration_refused", reason=repr(error))
 
 
 def main() -> None:

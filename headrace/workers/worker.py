@@ -36,6 +36,7 @@ from headrace.workers.messages import (
     Report,
     Seen,
     WorkerTask,
+    encode,
     read_message,
 )
 from ingest.claims import Claims
@@ -124,7 +125,7 @@ class Worker:
         """Give it an order, unless it hears none."""
         stdin = self._stdin()
         if stdin is not None and stdin.transport.get_write_buffer_size() < _UNREAD_BYTES:
-            stdin.write(order.encode() + b"\n")
+            stdin.write(encode(order))
 
     def watch(self, watched: bool) -> None:  # noqa: FBT001  # a state, not a switch
         """Tell it whether somebody looks at the live view, now and when it is started again."""
@@ -136,7 +137,7 @@ class Worker:
         self._task = msgspec.structs.replace(self._task, config=config)
         stdin = self._stdin()
         if stdin is not None:
-            stdin.write(msgspec.json.encode(config) + b"\n")
+            stdin.write(encode(config))
 
     def _stdin(self) -> asyncio.StreamWriter | None:
         """Its input, while it hears what is written there."""
@@ -225,7 +226,7 @@ class Worker:
             return None
         assert process.stdin is not None  # noqa: S101  # both are pipes
         assert process.stdout is not None  # noqa: S101
-        process.stdin.write(msgspec.json.encode(self._task) + b"\n")
+        process.stdin.write(encode(self._task))
         if self.state is WorkerState.STOPPED:  # the server ended while it was being started
             process.stdin.close()
         try:

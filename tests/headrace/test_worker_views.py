@@ -3,7 +3,10 @@
 import asyncio
 import sys
 from itertools import accumulate
+from math import inf
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -12,9 +15,10 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.testing import capture_logs
 
-from headrace.config import Config
+from headrace.config import Config, decode_config
 from headrace.errors import FailedError
 from headrace.starting import StartOptions, warn_of_others
+from headrace.workers import process
 from headrace.workers.crew import Crew
 from headrace.workers.figures import WorkerFigures, WorkerMetrics, families
 from headrace.workers.forwarding import Forwarder
@@ -23,6 +27,7 @@ from headrace.workers.messages import (
     Listening,
     Message,
     NonsenseError,
+    Order,
     Refused,
     Report,
     Seen,
@@ -30,6 +35,8 @@ from headrace.workers.messages import (
     WorkerTask,
     encode,
     read_message,
+    read_order,
+    read_task,
 )
 from headrace.workers.plan import Plan, worker_config, worker_folders
 from headrace.workers.worker import PATIENCE, Worker, WorkerState
@@ -37,7 +44,8 @@ from ingest.claims import Claims
 from ingest.journal import Journal, JournalState, JournalStatistics, worker_folder
 from ingest.journal.journal import Tail
 from ingest.live import LivePublisher
-from ingest.server import ServerStatistics
+from ingest.metrics import IngestMetrics
+from ingest.server import Ending, IngestServer, ServerStatistics
 from ingest.settings import JournalSettings
 from ingest.supervisor import SinkState, SinkStatistics
 from ingest.vital import Vital
@@ -185,6 +193,59 @@ async def test_messages_come_whole_or_not_at_all() -> None:
     stream.feed_eof()
     assert [await read_message(stream), await read_message(stream)] == words
     assert await read_message(stream) is None
+
+
+async def test_whatever_a_configuration_may_say_a_worker_is_told() -> None:
+    """Also limits that are none, and a journal with more bytes than a float counts."""
+    config = decode_config(
+        {
+            "ingest": {"idle_timeout_s": inf, "allow": ["10.0.0.0/8"]},
+            "record": {"limits": {"power_kw": [-inf, inf]}},
+            "journal": {"max_bytes": (1 << 63) - 1},
+        },
+        "a file",
+    )
+    task = WorkerTask(3, config, Plan(4, 9400, None), True, False, "json", True)
+    stream = asyncio.StreamReader()
+    stream.feed_data(encode(task) + encode(Order.REPORT) + encode(config))
+    stream.feed_eof()
+    assert await read_task(stream) == task
+    assert [await read_order(stream), await read_order(stream)] == [Order.REPORT, config]
+    assert await read_order(stream) is None
+
+
+async def test_an_order_that_can_not_be_followed_ends_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machines are connected to it: it says so, and does what it is told next."""
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr(process, "take_over", fails)
+    stream = asyncio.StreamReader()
+    stream.feed_data(encode(Refused("is no order")) + encode(Config()) + encode(Order.WATCH))
+    stream.feed_eof()
+    task = WorkerTask(0, Config(), Plan(1, 9400, None), False, False, "json", False)
+    said: list[Message] = []
+    out = cast("process._Out", SimpleNamespace(say=said.append, has_room=lambda: True))
+    live = Forwarder(out.say, out.has_room)
+    serving = cast("IngestServer", Serving())
+    with capture_logs() as log:
+        status = await process._serve(task, serving, live, process._Link(stream, out))
+    assert [line["event"] for line in log] == ["order_not_understood", "configuration_refused"]
+    assert (status, live.watched) == (process.GOOD, True)
+    assert [type(message) for message in said] == [Report]
+
+
+class Serving:
+    """A server that has nothing to do."""
+
+    def __init__(self) -> None:
+        self.statistics = statistics()
+        self.metrics = IngestMetrics()
+
+    async def stop(self) -> Ending:
+        """End, with everything durable."""
+        return Ending(durable=True, flushed=True)
 
 
 NONSENSE = [

@@ -313,6 +313,23 @@ def test_changed_limits_count_in_every_worker_also_in_one_that_is_started_again(
     assert server.stop() == 0
 
 
+def test_a_limit_that_is_none_is_taken_over_by_every_worker(server: Server) -> None:
+    """An infinite number is a good one in the file, so it has to be on the way to the workers."""
+    server.start(*WORKERS)
+    server.config.write_text(server.config.read_text() + "[record.limits]\nspindle_speed_rpm = [-inf, 1]\n")
+    server.reload()
+    wait_until(lambda: server.said_event("configuration_changed"), "the change is told")
+    senders = senders_on_both(server, "I")
+    for sender in senders:
+        sender.stop()
+    server.wait_drained()
+    rejected = 'headrace_records_rejected_total{reason="implausible",sink="tables",worker="%d"}'
+    assert all(server.metric(rejected % number) > 0 for number in (0, 1))
+    assert server.total("headrace_worker_restarts_total") == 0
+    assert server.ready().ready
+    assert server.stop() == 0
+
+
 def _refuses(server: Server) -> bool:
     """Whether a connection is closed before it has sent anything."""
     with socket.create_connection(("127.0.0.1", server.ack_port), timeout=20) as machine:
