@@ -188,6 +188,7 @@ class Listener:
             sock.close()
             return
         task = self._loop.create_task(self._adopt(sock, connection))
+        self._loop.call_soon(self._loop.call_soon, self._hold_newcomer, connection)
         self._adopting.add(task)
         task.add_done_callback(self._adopting.discard)
 
@@ -232,6 +233,15 @@ class Listener:
         room = self.admission.identify(connection)
         why = self._unwelcome(connection) if room else TOO_MANY_OF_IDENTITY
         self._loop.call_soon(self._begin, connection, why)
+
+    def _hold_newcomer(self, connection: Connection) -> None:
+        """Called right behind `connection_made`, before the loop looks at the socket for the first time.
+
+        The first step of `_adopt` puts `connection_made` into the loop's queue, the step behind that one puts
+        this there. A transport that was paused any earlier would read all the same.
+        """
+        if self.gate.closed and connection in self.connections:
+            connection.hold(GATE, self.now())
 
     def _begin(self, connection: Connection, why: str | None) -> None:
         """What can't be done before the transport reads, which it does when `admitted` has returned."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import socket
+import struct
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,6 +14,7 @@ from ingest.settings import IngestSettings
 from parser.block import Closed, Started
 from parser.framing import Ending
 from parser.settings import RecordSettings, Rules
+from tests.ingest.building import DEADLINE_S
 from tests.ingest.floor import RECORD, Floor, Machine, floor, reached
 
 
@@ -196,6 +199,31 @@ async def test_a_closed_gate_stops_all_reading() -> None:
         await reached(lambda: shop.records == 200, "all records")
         await early.close()
         await late.close()
+
+
+async def test_a_closed_gate_stops_also_the_first_read() -> None:
+    """Of machines that had sent before they were accepted; who goes away meanwhile is noticed behind it."""
+    async with floor() as shop:
+        shop.listener.gate.close("test")
+        machines = []
+        for _ in range(20):  # the kernel takes them in while the loop does not run
+            machines.append(
+                socket.create_connection(("127.0.0.1", shop.listener.ports[0]), timeout=DEADLINE_S)
+            )
+            machines[-1].sendall(RECORD * 100)
+        await reached(lambda: len(shop.opened) == 20, "the openings")
+        machines.pop().close()
+        machines[-1].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        machines.pop().close()
+        for _ in range(50):
+            await asyncio.sleep(0.002)
+            assert shop.records == 0
+        shop.listener.gate.open("test")
+        await reached(lambda: shop.records == 2_000, "all records")
+        await reached(lambda: len(shop.closed) == 2, "the ends of those that went")
+        assert {event.why for event in shop.closed} == {"closed", "reset"}
+        for machine in machines:
+            machine.close()
 
 
 async def test_what_waits_to_become_durable_is_bounded() -> None:
