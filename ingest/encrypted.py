@@ -94,8 +94,8 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         self._head = self._later = b""
         self._barren = 0
         self.phase = Phase.SHAKING
-        self.settled: asyncio.Future[HandshakeError | None] = self._loop.create_future()
-        """What became of the handshake."""
+        self.settled: asyncio.Future[Exception | None] = self._loop.create_future()
+        """What became of the handshake: None if it is done."""
 
         self._left_s = timeout_s
         self._due = 0.0
@@ -163,7 +163,12 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         """It is our turn, if we still want it."""
         if self.phase is not Phase.SHAKING or self.settled.done():
             return
-        self._take(data)
+        try:
+            self._take(data)
+        except Exception as error:  # noqa: BLE001  # a mistake of ours; who waits for the handshake says so
+            self.abort()
+            self._settle(error)
+            return
         if self.phase is Phase.SHAKING:
             self._await_client()
             self._raw.resume_reading()
@@ -264,7 +269,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         else:
             self.abort()
 
-    def _settle(self, failure: HandshakeError | None) -> None:
+    def _settle(self, failure: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -356,5 +361,5 @@ async def shake_hands(
     finally:
         if encrypted.phase is Phase.SHAKING:  # too late, or the server ends
             encrypted.abort()
-    if failure is not None and encrypted.phase is not Phase.OPEN:
+    if failure is not None:
         raise failure

@@ -76,7 +76,7 @@ def _read(path: Path) -> "list[x509.CertificateRevocationList]":
         lists = [x509.load_pem_x509_crl(found) for found in _LIST.findall(path.read_bytes())]
     except OSError as error:
         raise CertificateError(f"[ingest] tls_client_crl: {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise _wrong(path, "holds a list that can't be read") from error
     if not lists:
         raise _wrong(path, "holds no list of revoked certificates in PEM format")

@@ -106,10 +106,17 @@ def _names(certificate: dict[str, Any]) -> Iterator[str]:
 
 
 def issue_of(certificate: bytes) -> Issue:
-    """Which certificate this is, of its DER."""
+    """Which certificate this is, of its DER.
+
+    Raises:
+        HandshakeError: it can't be read, whatever the library for the handshake made of it.
+    """
     from cryptography import x509  # noqa: PLC0415  # 14 MB that a server without TLS does without
 
-    found = x509.load_der_x509_certificate(certificate)
+    try:
+        found = x509.load_der_x509_certificate(certificate)
+    except (ValueError, x509.InvalidVersion) as error:
+        raise HandshakeError("tls_failed", "a certificate that can't be read") from error
     return Issue(found.issuer.public_bytes(), found.serial_number)
 
 
@@ -157,7 +164,7 @@ def _certificates(key: str, path: Path) -> "list[x509.Certificate]":
 
     try:
         return x509.load_pem_x509_certificates(_read(key, path))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise CertificateError(f"[ingest] {key}: {path} holds no certificate in PEM format") from error
 
 

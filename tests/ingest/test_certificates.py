@@ -14,6 +14,7 @@ from parser.settings import Rules
 from tests.ingest.floor import RECORD, Floor, floor, reached
 from tests.ingest.tls import client, connect, settings
 from tests.support.certificates import Certificates as Plant
+from tests.support.certificates import of_a_later_version
 
 pytestmark = pytest.mark.usefixtures("nothing_unexpected")
 
@@ -73,6 +74,13 @@ def test_what_is_wrong_with_a_file_is_said(
         Certificates(settings(certificates, **{key: str(path)}))
     assert str(error.value).startswith(f"[ingest] {key}: {path}")
     assert said in str(error.value)
+
+
+def test_a_certificate_of_a_version_that_there_is_not_is_refused(certificates: Plant, tmp_path: Path) -> None:
+    """With the same words as any other that can't be read."""
+    later = of_a_later_version(certificates, tmp_path / "later.pem").certificate
+    with pytest.raises(CertificateError, match=r"tls_client_ca: .*later\.pem holds no certificate"):
+        Certificates(settings(certificates, tls_client_ca=str(later)))
 
 
 def test_a_key_with_a_password_is_refused_and_nobody_is_asked(certificates: Plant, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import structlog
@@ -14,6 +15,7 @@ from parser.framing import Ending
 from tests.ingest.floor import RECORD, floor, reached
 from tests.ingest.tls import client, connect, first_word, refused, say, settings
 from tests.support.certificates import Certificates as Plant
+from tests.support.certificates import of_a_later_version
 
 pytestmark = pytest.mark.usefixtures("nothing_unexpected")
 
@@ -68,6 +70,44 @@ async def test_a_machine_whose_certificate_has_ended_is_refused(certificates: Pl
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await first_word(shop, context)
         await reached(lambda: refused(shop, "tls_failed") == 1, "the refusal")
+
+
+async def test_a_certificate_that_only_the_library_reads_is_refused(
+    certificates: Plant, tmp_path: Path
+) -> None:
+    """OpenSSL takes one of version 4, which there is not: it is counted, and its place is free again."""
+    later = of_a_later_version(certificates, tmp_path / "later.pem")
+    context = client(certificates, None)
+    context.load_cert_chain(later.certificate, later.key)
+    async with floor(settings(certificates)) as shop:
+        with suppress(ssl.SSLError, ConnectionError):
+            await first_word(shop, context)
+        await reached(lambda: refused(shop, "tls_failed") == 1, "the refusal")
+        assert not shop.listener.admission.taken
+        assert not shop.opened
+
+
+@pytest.mark.parametrize("where", ["ingest.encrypted.issue_of", "ingest.shares.Shares.give"])
+async def test_a_mistake_of_ours_in_a_handshake_costs_no_place(
+    certificates: Plant, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Whether it is done by then or not: closed, counted, and the next one finds room."""
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    async with floor(settings(certificates, max_connections=1)) as shop:
+        with monkeypatch.context() as mistake:
+            mistake.setattr(where, fails)
+            with suppress(ssl.SSLError, ConnectionError):
+                await first_word(shop, client(certificates))
+            await reached(lambda: refused(shop, "failed") == 1, "the refusal")
+            await reached(lambda: not shop.listener.connections, "the end of the connection")
+        assert not shop.listener.admission.taken
+        machine = await connect(shop, client(certificates))
+        await machine.send(RECORD)
+        await reached(lambda: shop.records == 1, "the record")
+        await machine.close()
 
 
 async def test_a_stalled_handshake_is_closed_at_its_deadline(certificates: Plant) -> None:

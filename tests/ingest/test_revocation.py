@@ -1,8 +1,10 @@
 """Revoked certificates: who has one is not let in, who is here with one is cut off, and all others go on."""
 
 import asyncio
+import re
 import ssl
 import time
+from base64 import b64decode, b64encode
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
@@ -161,6 +163,14 @@ def part_of(**what: bool) -> x509.IssuingDistributionPoint:
     return x509.IssuingDistributionPoint(None, None, only_some_reasons=None, **(usual | what))
 
 
+_DER: Final = re.compile(rb"(?<=-----\n)[A-Za-z0-9+/=\n]+(?=\n-----)")
+
+
+def _of_a_later_version(found: re.Match[bytes]) -> bytes:
+    """The same list as one of version 3, which there is not; RFC 5280, 5.1."""
+    return b64encode(b64decode(found[0]).replace(b"\x02\x01\x01", b"\x02\x01\x02", 1))
+
+
 def test_what_is_wrong_with_a_list_is_said(plant: Plant, tmp_path: Path) -> None:
     """Before anybody is kept out by it."""
     make_authority(tmp_path / "other", "Other", days=30)
@@ -168,9 +178,11 @@ def test_what_is_wrong_with_a_list_is_said(plant: Plant, tmp_path: Path) -> None
     make_authority(tmp_path / "same", "Plant", days=30)
     forged = make_list(tmp_path / "same").path.read_bytes()
     own = (plant.folder / "ca.crl").read_bytes()
+    later = _DER.sub(_of_a_later_version, own)
     wrong = {
         b"nonsense": "holds no list",
         b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n": "can't be read",
+        later: "holds a list that can't be read",
         others: "the list of CN=Other is signed by no authority",
         forged: "the list of CN=Plant is signed by no authority",
         own + others: "the list of CN=Other is signed by no authority",
