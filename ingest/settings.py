@@ -27,7 +27,7 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Where machines connect; 0 takes a free port and says which."""
 
     ack_port: _Port | None = None
-    """Where senders connect that want acknowledgements; no such listener unless set."""
+    """Where senders connect that want acknowledgements, not `port`; no such listener unless set."""
 
     max_connections: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     """Connections at one time, on both listeners together; further ones are refused."""
@@ -101,12 +101,16 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """By identity: devices that it may send for beside the one of its own name."""
 
     def __post_init__(self) -> None:
-        """Refuse networks that are none, and half a TLS.
+        """Refuse networks that are none, one port for two listeners, and half a TLS.
 
         Raises:
             ValueError: the message begins with the key.
         """
         _check_tls(self)
+        if self.ack_port and self.ack_port == self.port:
+            raise ValueError(
+                f"ack_port: {self.ack_port} is port already, where nobody is acknowledged anything"
+            )
         for network in self.allow:
             try:
                 ip_network(network)
