@@ -67,6 +67,28 @@ def test_a_name_that_can_not_be_shown_is_no_identity(name: str) -> None:
         identity_of({"subject": ((("commonName", name),),)})
 
 
+async def test_a_long_list_of_devices_is_kept_once_and_written_no_more_often_than_is_bounded(
+    certificates: Plant,
+) -> None:
+    """It is in every block that the gateway sends something in, however little that is."""
+    devices = tuple(f"E{number:07}" for number in range(20_000))
+    bound = settings(certificates, bind_identity=True, identities={"gateway-1": devices})
+    async with floor(bound) as shop:
+        gateway = await connect(shop, client(certificates, "gateway-1"))
+        shop.commits = False
+        while not shop.listener.gate.closed:
+            before = shop.records
+            await gateway.send(RECORD)
+            await reached(lambda: shop.records > before, "the record")  # noqa: B023  # it is waited for here
+        assert shop.listener.gate.reasons == {"commit_queue"}
+        lists = [each.devices for block in shop.blocks for each in block.allowed or () if block.payload]
+        assert {id(each) for each in lists} == {id(lists[0])}
+        assert sum(map(len, lists)) * 8 < 10 << 20
+        shop.commits = True
+        shop.commit()
+        await gateway.close()
+
+
 async def test_blocks_say_who_may_send_what(certificates: Plant) -> None:
     """With `bind_identity`: each its own device, and those in its list."""
     bound = settings(certificates, bind_identity=True, identities={"gateway-1": ("E0002", "E0003")})

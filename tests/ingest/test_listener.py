@@ -248,6 +248,32 @@ async def test_what_waits_to_become_durable_is_bounded() -> None:
         await machine.close()
 
 
+async def test_what_is_kept_beside_few_bytes_is_bounded_too() -> None:
+    """A hundred senders of one byte each: whom to tell, and which byte is whose, is more than the bytes."""
+    async with floor() as shop:
+        machines = [await shop.connect(acknowledged=True) for _ in range(100)]
+        shop.commits = False
+        sent = 0
+
+        def came() -> bool:
+            return shop.records == 100 * sent or shop.listener.gate.closed
+
+        while not shop.listener.gate.closed:
+            for machine in machines:
+                await machine.send(b"#")
+            sent += 1
+            await reached(came, "the bytes")
+        assert shop.listener.gate.reasons == {"commit_queue"}
+        assert sent < 1_000
+        shop.commits = True
+        shop.commit()
+        assert not shop.listener.gate.closed
+        for machine in machines:
+            while await machine.acknowledged() < sent:
+                pass
+            await machine.close()
+
+
 async def test_a_mebibyte_is_a_block_before_the_tick() -> None:
     """So blocks stay small however long a tick is."""
     settings = IngestSettings(port=0, tick_ms=10_000)
