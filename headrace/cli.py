@@ -89,7 +89,8 @@ async def _serve(
         config = load_config(source)
         set_level(config.log.stderr_level)
         async with start(config) as running, reloading(Reloader(source, config, running.take_over), heard):
-            checking.say(config)  # not before, so that a start that is refused says why and nothing else
+            # Not before, so that a start that is refused says why and nothing else.
+            await asyncio.to_thread(checking.say, config)
             _greet(running)
             await until_told()
 

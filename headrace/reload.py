@@ -8,7 +8,7 @@ each SIGHUP says again. Whoever takes a configuration over does first what can f
 import asyncio
 import signal
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -120,7 +120,9 @@ def read_again(path: Path | None) -> Config:
 class Reloader:
     """The configuration of a running server."""
 
-    def __init__(self, source: Path | None, running: Config, take: Callable[[Config], None]) -> None:
+    def __init__(
+        self, source: Path | None, running: Config, take: Callable[[Config], Awaitable[None]]
+    ) -> None:
         """`take` makes a configuration count, or raises an IngestError having changed nothing."""
         self._source = source
         self._take = take
@@ -131,7 +133,7 @@ class Reloader:
         try:
             wanted = await asyncio.to_thread(read_again, self._source)
             change = compare(self.running, wanted)
-            self._take(change.config)
+            await self._take(change.config)
         except (ConfigError, IngestError) as error:
             _log.error("configuration_refused", reason=str(error))
             return

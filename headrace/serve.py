@@ -42,7 +42,7 @@ class Running(NamedTuple):
     url: str
     """Of the pages."""
 
-    take_over: Callable[[Config], None]
+    take_over: Callable[[Config], Awaitable[None]]
     """Makes another configuration count, of which only `reload.WHILE_RUNNING` may differ, or raises an
     IngestError having changed nothing."""
 

@@ -39,7 +39,7 @@ class StartOptions(NamedTuple):
     """What the supplier's MES knows this gateway by."""
 
 
-def take_over(server: IngestServer, config: Config) -> None:
+async def take_over(server: IngestServer, config: Config) -> None:
     """Let a running server go by another configuration, of which only `reload.WHILE_RUNNING` may differ.
 
     Certificates are read anew, also where nothing differs.
@@ -48,7 +48,7 @@ def take_over(server: IngestServer, config: Config) -> None:
         CertificateError: they can't be used; nothing was changed.
     """
     if server.listener.certificates is not None:
-        server.listener.certificates.renew()
+        await server.listener.certificates.renew()
     server.change(config.ingest, config.rules, keep_hours=config.journal.keep_hours)
     set_level(config.log.stderr_level)
 

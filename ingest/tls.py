@@ -10,6 +10,7 @@ renegotiation, which costs the server more than the client; no compression; in T
 that connects once a day has no use for them.
 """
 
+import asyncio
 import ssl
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -74,15 +75,13 @@ class Certificates:
         """Certificates that nobody is let in with any more."""
         return self._loaded.revoked
 
-    def renew(self, settings: IngestSettings | None = None) -> None:
-        """Load the files anew, or those of other settings.
+    async def renew(self) -> None:
+        """Load the files anew, while machines are read: a long list of revoked ones takes half a second.
 
         Raises:
             CertificateError: one of them can't be used; everything stays as it was.
         """
-        settings = settings or self._settings
-        self._loaded = _load(settings)
-        self._settings = settings
+        self._loaded = await asyncio.to_thread(_load, self._settings)
 
 
 def identity_of(certificate: dict[str, Any]) -> str:

@@ -93,14 +93,14 @@ class Crew:
                 await worker.live.stop()
         return self._durable
 
-    def take_over(self, config: Config) -> None:
+    async def take_over(self, config: Config) -> None:
         """Let all go by another configuration, those too that are started later.
 
         Raises:
             CertificateError: certificates can't be used; nothing was changed.
         """
         if config.ingest.tls_cert is not None:
-            Certificates(config.ingest)
+            await asyncio.to_thread(Certificates, config.ingest)
         set_level(config.log.stderr_level)
         for worker in self._workers:
             worker.change(config)

@@ -161,7 +161,7 @@ async def _serve(task: WorkerTask, server: IngestServer, live: Forwarder, link: 
     running = asyncio.create_task(reporting.run(), name="reports")
     async for order in _orders(link.orders):
         if isinstance(order, Config):
-            _change(task, server, order)
+            await _change(task, server, order)
         elif order is Order.REPORT:
             reporting.asked.set()
         else:
@@ -185,10 +185,10 @@ async def _orders(stream: asyncio.StreamReader) -> AsyncIterator[Order | Config]
         yield order
 
 
-def _change(task: WorkerTask, server: IngestServer, config: Config) -> None:
+async def _change(task: WorkerTask, server: IngestServer, config: Config) -> None:
     """Go by another configuration; the parent has seen that it can be used."""
     try:
-        take_over(server, worker_config(config, task.plan, task.number))
+        await take_over(server, worker_config(config, task.plan, task.number))
     except IngestError as error:  # the certificates were changed once more meanwhile
         _log.error("configuration_refused", reason=str(error))
     except Exception as error:  # noqa: BLE001  # a mistake of ours must not end what machines are connected to

@@ -98,7 +98,11 @@ def test_whatever_comes_in_whatever_order_the_last_good_limits_count(steps: list
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.toml"
         taken: list[Config] = []
-        reloader = Reloader(path, Config(), taken.append)
+
+        async def take(config: Config) -> None:
+            taken.append(config)
+
+        reloader = Reloader(path, Config(), take)
         most = Config().ingest.max_connections
         for step in steps:
             path.unlink(missing_ok=True)
@@ -117,7 +121,7 @@ def test_where_one_part_fails_nothing_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("[ingest]\nmax_connections = 5\n")
 
-    def refuse(_: Config) -> None:
+    async def refuse(_: Config) -> None:
         raise ListenError("it can't be")
 
     reloader = Reloader(path, Config(), refuse)

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import threading
 from itertools import accumulate
 from math import inf
 from pathlib import Path
@@ -18,6 +19,7 @@ from structlog.testing import capture_logs
 from headrace.config import Config, decode_config
 from headrace.errors import FailedError
 from headrace.starting import StartOptions, warn_of_others
+from headrace.workers import crew as crew_room
 from headrace.workers import process
 from headrace.workers.crew import Crew
 from headrace.workers.figures import WorkerFigures, WorkerMetrics, families
@@ -46,7 +48,7 @@ from ingest.journal.journal import Tail
 from ingest.live import LivePublisher
 from ingest.metrics import IngestMetrics
 from ingest.server import Ending, IngestServer, ServerStatistics
-from ingest.settings import JournalSettings
+from ingest.settings import IngestSettings, JournalSettings
 from ingest.supervisor import SinkState, SinkStatistics
 from ingest.vital import Vital
 from parser.block import Block
@@ -217,7 +219,7 @@ async def test_whatever_a_configuration_may_say_a_worker_is_told() -> None:
 async def test_an_order_that_can_not_be_followed_ends_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Machines are connected to it: it says so, and does what it is told next."""
 
-    def fails(*_: object) -> None:
+    async def fails(*_: object) -> None:
         raise ZeroDivisionError("on purpose")
 
     monkeypatch.setattr(process, "take_over", fails)
@@ -234,6 +236,22 @@ async def test_an_order_that_can_not_be_followed_ends_no_worker(monkeypatch: pyt
     assert [line["event"] for line in log] == ["order_not_understood", "configuration_refused"]
     assert (status, live.watched) == (process.GOOD, True)
     assert [type(message) for message in said] == [Report]
+
+
+async def test_workers_are_heard_while_the_parent_reads_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at them before anybody is told of a change; a long list of revoked ones takes its time."""
+    heard = threading.Event()
+
+    def slow(_: IngestSettings) -> None:
+        assert heard.wait(30)
+
+    monkeypatch.setattr(crew_room, "Certificates", slow)
+    ingest = replace(Config().ingest, tls_cert="server.pem", tls_key="server.key")
+    taking = asyncio.create_task(crew_of().take_over(replace(Config(), ingest=ingest)))
+    await asyncio.sleep(0.1)
+    assert not taking.done()
+    heard.set()
+    await asyncio.wait_for(taking, 30)
 
 
 class Serving:

@@ -1,16 +1,21 @@
 """The files of TLS: what can be used, what is said of others, and how they are renewed."""
 
+import asyncio
 import shutil
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headrace.authority import make_authority, make_server
+from ingest import tls
 from ingest.errors import CertificateError
+from ingest.settings import IngestSettings
 from ingest.tls import Certificates
 from parser.settings import Rules
+from tests.ingest.building import DEADLINE_S
 from tests.ingest.floor import RECORD, Floor, floor, reached
 from tests.ingest.tls import client, connect, settings
 from tests.support.certificates import Certificates as Plant
@@ -29,10 +34,10 @@ async def test_certificates_are_renewed_while_machines_send(certificates: Plant,
         machine = await connect(shop, client(certificates))
         shutil.copy(certificates.stranger_server.key, key)
         with pytest.raises(CertificateError, match="fits the certificate"):
-            shop.listener.certificates.renew()
+            await shop.listener.certificates.renew()
         other = await connect(shop, client(certificates))
         shutil.copy(certificates.stranger_server.certificate, cert)
-        shop.listener.certificates.renew()
+        await shop.listener.certificates.renew()
         with pytest.raises(ssl.SSLCertVerificationError):
             await connect(shop, client(certificates))
         for each in (machine, other):
@@ -41,6 +46,32 @@ async def test_certificates_are_renewed_while_machines_send(certificates: Plant,
         assert not shop.closed
         for each in (machine, other):
             await each.close()
+
+
+async def test_machines_are_read_while_certificates_are(
+    certificates: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long that takes, as with a long list of revoked ones."""
+    heard, load = threading.Event(), tls._load
+
+    def slow(found: IngestSettings) -> tls._Loaded:
+        assert heard.wait(DEADLINE_S)
+        return load(found)
+
+    async with floor(settings(certificates)) as shop:
+        assert shop.listener.certificates is not None
+        machine = await connect(shop, client(certificates))
+        monkeypatch.setattr(tls, "_load", slow)
+        before = shop.listener.certificates.context
+        renewing = asyncio.create_task(shop.listener.certificates.renew())
+        await asyncio.sleep(0)
+        await machine.send(RECORD)
+        await reached(lambda: shop.records == 1, "the record")
+        assert shop.listener.certificates.context is before
+        heard.set()
+        await renewing
+        assert shop.listener.certificates.context is not before
+        await machine.close()
 
 
 async def test_a_server_that_can_not_prove_itself_does_not_start(certificates: Plant) -> None:

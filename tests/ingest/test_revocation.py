@@ -87,7 +87,7 @@ async def test_who_is_here_with_a_certificate_that_is_revoked_is_cut_off(plant: 
         await reached(lambda: shop.records == 1, "the record")
         revoke(plant.folder, ["E0001"])
         assert shop.listener.certificates is not None
-        shop.listener.certificates.renew()
+        await shop.listener.certificates.renew()
         shop.listener.change(listing(plant), Rules())
         await thief.rest()
         await reached(lambda: shop.closed, "the end")
@@ -107,7 +107,7 @@ async def test_who_is_at_the_door_when_a_certificate_is_revoked_does_not_get_in(
         while not thief.hear(await reader.read(4096)):
             writer.write(thief.speak())
         revoke(plant.folder, ["E0001"])
-        shop.listener.certificates.renew()
+        await shop.listener.certificates.renew()
         shop.listener.change(listing(plant), Rules())
         writer.write(thief.speak())
         await reached(lambda: shop.closed, "the end")
