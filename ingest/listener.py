@@ -70,6 +70,7 @@ class Listener:
         self.admission = Admission(settings, metrics=metrics, now=self.now)
         self.shares = Shares(settings, rules.delimiter, metrics, self._loop)
         self._acceptors: list[list[Acceptor]] = []
+        self._leaving = False
         self._adopting: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._turns = Turns()
@@ -117,8 +118,10 @@ class Listener:
 
     @property
     def listening(self) -> bool:
-        """Whether machines can connect."""
-        return any(acceptor.open for acceptors in self._acceptors for acceptor in acceptors)
+        """Whether machines can connect; at its end only those are let in who had begun to."""
+        return not self._leaving and any(
+            acceptor.open for acceptors in self._acceptors for acceptor in acceptors
+        )
 
     def change(self, settings: IngestSettings, rules: Rules) -> None:
         """Go by other limits from now on, also for those who are here.
@@ -146,6 +149,7 @@ class Listener:
 
         Where the port is shared, who comes at the last moment is left to the other server, not refused.
         """
+        self._leaving = True
         acceptors = [acceptor for of_port in self._acceptors for acceptor in of_port]
         if self._settings.share_port:
             for acceptor in acceptors:

@@ -89,6 +89,17 @@ async def test_who_begins_to_connect_as_a_listener_ends_reaches_the_other_one(ho
     writer.close()
 
 
+async def test_a_listener_that_leaves_newcomers_to_the_other_one_does_not_listen() -> None:
+    """From the first moment of its end on, so that nobody is sent to it by who asks whether it is ready."""
+    async with floor(IngestSettings(port=0, share_port=True)) as leaving:
+        assert leaving.listener.listening
+        ending = asyncio.create_task(leaving.listener.close())
+        await asyncio.sleep(0)
+        assert not ending.done()
+        assert not leaving.listener.listening
+        await ending
+
+
 class Crowd:
     """Machines that come and go in threads of their own, as fast as they can."""
 
