@@ -220,6 +220,8 @@ async def _sockets(host: str, port: int, *, shared: bool, listen: bool) -> list[
         raise ListenError(
             f"can't listen on {host} port {port} ({error.strerror or error}); is another server running?"
         ) from error
+    except UnicodeError as error:  # before anybody is asked for it
+        raise ListenError(f"can't listen on {host} port {port}: that is no name of a host") from error
     return sockets
 
 

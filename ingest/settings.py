@@ -101,12 +101,16 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """By identity: devices that it may send for beside the one of its own name."""
 
     def __post_init__(self) -> None:
-        """Refuse networks that are none, one port for two listeners, and half a TLS.
+        """Refuse a host and networks that are none, one port for two listeners, and half a TLS.
 
         Raises:
             ValueError: the message begins with the key.
         """
         _check_tls(self)
+        try:
+            self.host.encode("idna")
+        except UnicodeError:
+            raise ValueError(f"host: {self.host!r} is no address, and no name of a host") from None
         if self.ack_port and self.ack_port == self.port:
             raise ValueError(
                 f"ack_port: {self.ack_port} is port already, where nobody is acknowledged anything"

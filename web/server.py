@@ -6,6 +6,7 @@ it instead of an exit. Open event streams would hold up the end for ever: what e
 """
 
 import asyncio
+import errno
 import ipaddress
 import os
 import socket
@@ -91,7 +92,7 @@ def _listen(settings: HttpSettings) -> socket.socket:
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise _explained(error, settings) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -103,10 +104,11 @@ def _listen(settings: HttpSettings) -> socket.socket:
     return listener
 
 
-def _explained(error: OSError, settings: HttpSettings) -> OSError:
-    reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+def _explained(error: OSError | UnicodeError, settings: HttpSettings) -> OSError:
+    number = errno.EINVAL if isinstance(error, UnicodeError) else error.errno or 0
+    reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(number)
     where = f"http: can't listen on host {settings.host}, port {settings.port}: {reason}"
-    return OSError(error.errno, where)
+    return OSError(number, where)
 
 
 def _is_loopback(host: str) -> bool:

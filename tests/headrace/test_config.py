@@ -15,6 +15,7 @@ WRONG = [
     ("[ingest]\nnode_id = 1024", "[ingest] node_id", "1023"),
     ("[ingest]\nnode_id = -1", "[ingest] node_id", ">= 0"),
     ("[ingest]\nport = 70000", "[ingest] port", "65535"),
+    ("[ingest]\nhost = 'gate..plant'", "[ingest] host", "no name of a host"),
     ("[ingest]\nack_port = 9400", "[ingest] ack_port", "is port already"),
     ('[ingest]\nport = "9400"', "[ingest] port", "int"),
     ("[ingest]\nprot = 9400", "[ingest] prot", "port"),

@@ -51,6 +51,13 @@ async def test_a_port_is_shared_by_those_who_share_it() -> None:
     alone[0].close()
 
 
+@pytest.mark.parametrize("host", ["gate..plant", "ü..plant", "x" * 64])
+async def test_a_host_that_can_not_be_looked_up_is_named(host: str) -> None:
+    """As any other that can't be listened on."""
+    with pytest.raises(ListenError, match=f"can't listen on {host} port 0"):
+        await listening_sockets(host, 0)
+
+
 async def test_a_reserved_port_takes_no_connection_and_keeps_its_number() -> None:
     """Nobody gets lost in a queue that nobody accepts from."""
     reserved = await reserved_sockets("127.0.0.1", 0, shared=True)

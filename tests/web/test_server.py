@@ -67,6 +67,14 @@ async def test_the_same_port_can_be_taken_again_at_once(shop: Shop) -> None:
         assert again.port == address.port
 
 
+@pytest.mark.parametrize("host", ["gate..plant", "no-such-host.invalid"])
+async def test_a_host_that_there_is_not_is_named(host: str) -> None:
+    """Also one that can't be looked up at all."""
+    with pytest.raises(OSError, match=f"http: can't listen on host {host}, port 0"):
+        async with serve_http(_never, HttpSettings(host=host, port=0)):
+            pytest.fail("it can't have begun")
+
+
 async def test_an_application_that_can_not_start_is_an_error(unused_tcp_port: int) -> None:
     """And the port is free again."""
     settings = HttpSettings(port=unused_tcp_port)
