@@ -205,9 +205,12 @@ def _free(folder: Path, name: str, *, force: bool, authority: bool = False) -> t
         raise ConfigError(f"{name}: is what the authority's own files are called")
     stem = quote(name, safe=" ")
     files = folder / f"{stem}.pem", folder / f"{stem}.key"
-    for path in files:
-        if path.exists() and not force:
-            raise ConfigError(f"{path}: is there already; --force overwrites it")
+    try:
+        found = [path for path in files if path.exists()]
+    except OSError as error:  # a name that is too long for a file's, or a folder that lets nobody look
+        raise FailedError(f"{error.filename}: {error.strerror}") from error
+    if found and not force:
+        raise ConfigError(f"{found[0]}: is there already; --force overwrites it")
     return files
 
 

@@ -218,6 +218,17 @@ def test_what_is_wrong_is_said(folder: Path, words: tuple[str, ...], said: str) 
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.parametrize("before", ["", "b."])
+def test_a_name_that_is_too_long_for_a_file_is_said(folder: Path, before: str) -> None:
+    """As that of a host may be, with 251 bytes or 253; nothing is made."""
+    files = sorted(folder.iterdir())
+    result = call("server", folder, before + ".".join(["a" * 62] * 4))
+    assert result.exit_code == 1
+    assert result.stderr.endswith(": File name too long\n")
+    assert result.stderr.count("\n") == 1
+    assert sorted(folder.iterdir()) == files
+
+
 def test_the_authoritys_key_has_to_fit(folder: Path, tmp_path: Path) -> None:
     """Another one's key signs nothing in its name."""
     good("ca", tmp_path / "other")
