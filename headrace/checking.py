@@ -183,8 +183,9 @@ def _share_a_disk(one: Path, other: Path) -> bool:
 
 
 def _size(folder: Path) -> int:
-    """What lies in it already."""
-    return sum(status.st_size for path in _listed(folder) if (status := _status(path)) is not None)
+    """What lies in it already, and in the folders of workers there."""
+    files = [path for place in (folder, *folder.glob("worker-*")) for path in _listed(place)]
+    return sum(status.st_size for path in files if (status := _status(path)) is not None)
 
 
 def _status(path: Path) -> os.stat_result | None:

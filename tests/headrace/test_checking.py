@@ -98,14 +98,16 @@ def test_pages_without_https_on_the_network_are_warned_of() -> None:
     assert _keys({"http": {"host": "192.168.7.2", "https": True}}) == []
 
 
-def test_a_journal_that_has_no_room_to_grow_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it holds already counts as its room; that the tables lie there too is said."""
+@pytest.mark.parametrize("place", [".", "worker-1"])
+def test_a_journal_that_has_no_room_to_grow_is_warned_of(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """What it holds already counts as its room, a worker's too; that the tables lie there too is said."""
     _disk(monkeypatch, total=100 * GIB, free=3 * GIB)
     (finding,) = checking.of_config(Config())
     assert finding.key == "[journal] max_bytes"
     assert "tables" in finding.reason
-    journal = Path("data/journal")
+    journal = Path("data/journal") / place
     journal.mkdir(mode=0o700, parents=True)
+    journal.parent.chmod(0o700)
     with (journal / "00000001.db").open("wb") as segment:
         segment.truncate(GIB)  # takes no room itself
     (journal / "00000001.db").chmod(0o600)
