@@ -40,7 +40,7 @@ class _Lines:
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
 
-    debug = info = warning = error = critical = say
+    info = warning = error = critical = say
 
 
 _threshold: Final = _Threshold()

@@ -297,10 +297,6 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         """Deliver to this one from now on."""
         self._protocol = cast("asyncio.Protocol", protocol)
 
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """Who is delivered to."""
-        return self._protocol
-
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Of the socket's transport."""
         self._raw.set_write_buffer_limits(high, low)
