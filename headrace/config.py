@@ -6,6 +6,7 @@ Decoding is the validation: what is wrong is said with the file, the key and wha
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -72,10 +73,21 @@ def decode_config(content: dict[str, Any], source: str) -> Config:
     Raises:
         ConfigError: a key is unknown or its value is not what it has to be.
     """
+    if (key := next(_too_long(content), None)) is not None:
+        raise ConfigError(f"{source}: {key}: an integer of TOML has 64 bits at most")
     try:
         return msgspec.convert(content, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_explain(str(error))}") from None
+
+
+def _too_long(tables: dict[str, Any], name: str = "") -> Iterator[str]:
+    """Keys with an integer that Python reads, and that no worker could be told."""
+    for key, value in tables.items():
+        if isinstance(value, dict):
+            yield from _too_long(value, f"{name}.{key}".lstrip("."))
+        elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            yield _shown(name, key)
 
 
 def _explain(message: str) -> str:

@@ -23,6 +23,8 @@ WRONG = [
     ("[ingest]\ntick_ms = 0", "[ingest] tick_ms", ">= 1"),
     ("[ingest]\nidle_timeout_s = 0", "[ingest] idle_timeout_s", "> 0"),
     ("[ingest]\nmax_connections = 0", "[ingest] max_connections", ">= 1"),
+    ("[ingest]\nmax_connections = 9223372036854775808", "[ingest] max_connections", "64 bits"),
+    ("[storage.rejects]\nrows = 100000000000000000000", "[storage.rejects] rows", "64 bits"),
     ("[ingest]\nmax_connections_per_address = 0", "[ingest] max_connections_per_address", ">= 1"),
     ("[ingest]\nmax_records_per_s = 0", "[ingest] max_records_per_s", "> 0"),
     ("[ingest]\nrecord_timeout_s = 0", "[ingest] record_timeout_s", "> 0"),
