@@ -2,23 +2,30 @@
 
 A block that can't be read (its check fails, or SQLite can't find it) is given as a `DamagedBlock` with the
 number of records that it held, which the numbers around it tell; the segment it was in is kept under
-`damaged/` as a hard link. So a damaged block costs itself only, and is never passed over silently.
+`damaged/` as a hard link. So a damaged block costs itself only, and is never passed over silently. A segment
+whose head can't be read begins with the first block that can be saved from it.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from ingest.errors import JournalError
+from ingest.errors import JournalBrokenError, JournalError, JournalFullError
 from ingest.journal.salvage import salvage
-from ingest.journal.segment import Segment, SegmentHead, companions, segment_paths
+from ingest.journal.segment import Segment, companions, segment_paths
 from parser.block import Block, DamagedBlockError
 from storage.base import DamagedBlock
 
 _BLOCKS_AT_ONCE: Final = 16
 _LOOKED_FOR: Final = 1024
+
+
+class _Start(NamedTuple):
+    """What a segment begins with."""
+
+    block: int
+    record: int
 
 
 class JournalReader:
@@ -28,14 +35,19 @@ class JournalReader:
         """Begin anywhere; `next_record` is the number expected next there, where it is known."""
         self._folder = folder
         self._next_record = next_record
-        self._heads: dict[Path, SegmentHead] = {}
+        self._starts: dict[Path, _Start | None] = {}
+        """Of the segments that have begun; None where one is sealed and holds nothing."""
+
+        self._path: Path | None = None
+        """The open segment."""
+
         self._segment: Segment | None = None
         self._saved: list[Block] | None = None
         """All that is right in the open segment, once it was found to be damaged."""
 
     def first_block(self) -> int | None:
         """The oldest block that the journal has; None where it has none."""
-        return next((head.first_block for _, head in self._readable()), None)
+        return next((start.block for _, start in self._readable()), None)
 
     def read(self, after: int, max_bytes: int) -> list[Block | DamagedBlock]:
         """The next blocks with id > after, in order, a few or until `max_bytes`; none at the end.
@@ -57,6 +69,7 @@ class JournalReader:
         """Let go of the open segment."""
         if self._segment is not None:
             self._segment.close()
+        self._path = None
         self._segment = None
         self._saved = None
 
@@ -70,50 +83,81 @@ class JournalReader:
                 return blocks  # written before the later one was begun
             if later is None:
                 return []
-            if self._segment and self._saved is None and self._heads[later].first_block > after + 1:
-                self._save(self._segment)  # its last blocks are not where they should be
+            if self._path is not None and self._saved is None and self._start(later).block > after + 1:
+                self._save(self._path)  # its last blocks are not where they should be
                 continue
             self.close()
-            with _trimmed(later):
-                self._segment = Segment(later)
+            self._open(later)
+
+    def _open(self, path: Path) -> None:
+        """Go on with this segment, unless it was trimmed just now, as everybody has passed it."""
+        try:
+            self._segment = Segment(path)
+        except JournalError as error:
+            if not path.exists():
+                return
+            if isinstance(error, JournalFullError) or path == segment_paths(self._folder)[-1]:
+                raise
+            self._save(path)
+        self._path = path
 
     def _from_open_segment(self, after: int) -> list[Block]:
         """Its next blocks; where it is damaged, those that can be saved."""
-        if self._segment is None:
-            return []
-        if self._saved is None:
-            with suppress(JournalError, DamagedBlockError):
+        if self._path is not None and self._segment is not None and self._saved is None:
+            with suppress(JournalBrokenError, DamagedBlockError):
                 blocks = [row.decode() for row in self._segment.rows(after, _BLOCKS_AT_ONCE)]
-                expected = max(after + 1, self._heads[self._segment.path].first_block)
+                expected = max(after + 1, self._start(self._path).block)
                 if [block.id for block in blocks] == list(range(expected, expected + len(blocks))):
                     return blocks
             if self._later(after) is None:
                 return _one_by_one(self._segment, after)
-            self._save(self._segment)
+            self._save(self._path)
         return [block for block in self._saved or () if block.id > after][:_BLOCKS_AT_ONCE]
 
-    def _save(self, segment: Segment) -> None:
+    def _save(self, path: Path) -> None:
         """Go on with what is right in a damaged segment; not while it is written to."""
-        _keep_aside(segment.path)
-        self._saved = list(salvage(segment.path).values())
+        _keep_aside(path)
+        self._saved = list(salvage(path).values())
 
     def _later(self, after: int) -> Path | None:
         """The segment to go on with once the open one has nothing more."""
         readable = self._readable()
-        if self._segment is not None:
-            return next((path for path, _ in readable if path > self._segment.path), None)
-        holding = [path for path, head in readable if head.first_block <= after + 1]
+        if self._path is not None:
+            return next((path for path, _ in readable if path > self._path), None)
+        holding = [path for path, start in readable if start.block <= after + 1]
         return holding[-1] if holding else next((path for path, _ in readable), None)
 
-    def _readable(self) -> list[tuple[Path, SegmentHead]]:
+    def _readable(self) -> list[tuple[Path, _Start]]:
         """The segments that have begun, in order."""
         paths = segment_paths(self._folder)
         for path in paths:
-            if path not in self._heads and (head := _read_head(path)) is not None:
-                self._heads[path] = head
-        for trimmed in self._heads.keys() - {*paths, self._segment and self._segment.path}:
-            del self._heads[trimmed]
-        return [(path, self._heads[path]) for path in paths if path in self._heads]
+            if path not in self._starts:
+                self._look_into(path, newest=path == paths[-1])
+        for trimmed in self._starts.keys() - {*paths, self._path}:
+            del self._starts[trimmed]
+        return [(path, start) for path in paths if (start := self._starts.get(path)) is not None]
+
+    def _look_into(self, path: Path, *, newest: bool) -> None:
+        """Learn what a segment begins with; of the newest one that may not be there yet."""
+        start, is_damaged = None, False
+        try:
+            start = _read_start(path)
+        except JournalError as error:
+            if isinstance(error, JournalFullError) and path.exists():
+                raise
+            is_damaged = True
+        if start is None:
+            if newest or not path.exists():
+                return
+            start = _saved_start(path)  # one wrong bit can make SQLite read an empty head, too
+            if start is not None or is_damaged:
+                _keep_aside(path)
+        self._starts[path] = start
+
+    def _start(self, path: Path) -> _Start:
+        start = self._starts[path]
+        assert start is not None  # noqa: S101  # only what has begun is opened
+        return start
 
     def _missing(self, blocks: range, behind: Block) -> list[DamagedBlock]:
         """The damaged blocks before a good one; the last of them carries the records of all."""
@@ -125,15 +169,15 @@ class JournalReader:
 
     def _first_record(self) -> int:
         """The first number of the open segment, for a reader that began with it."""
-        assert self._segment is not None  # noqa: S101  # a block was read from it
-        return self._heads[self._segment.path].first_record
+        assert self._path is not None  # noqa: S101  # a block was read from it
+        return self._start(self._path).record
 
 
 def _one_by_one(segment: Segment, after: int) -> list[Block]:
     """The next good blocks of a segment that is damaged and still written to."""
     blocks: list[Block] = []
     for number in range(after + 1, after + 1 + _LOOKED_FOR):
-        with suppress(JournalError, DamagedBlockError):
+        with suppress(JournalBrokenError, DamagedBlockError):
             if (row := segment.row(number)) is not None:
                 blocks.append(row.decode())
         if len(blocks) >= _BLOCKS_AT_ONCE:
@@ -141,28 +185,20 @@ def _one_by_one(segment: Segment, after: int) -> list[Block]:
     return blocks
 
 
-def _read_head(path: Path) -> SegmentHead | None:
-    """The head of a segment; None where it is empty, gone or not readable."""
+def _read_start(path: Path) -> _Start | None:
+    """What a segment's head says; None where it has none yet."""
+    segment = Segment(path)
     try:
-        segment = Segment(path)
-    except JournalError:
-        return None
-    try:
-        return segment.head()
-    except JournalError:
-        return None
+        head = segment.head()
     finally:
         segment.close()
+    return None if head is None else _Start(head.first_block, head.first_record)
 
 
-@contextmanager
-def _trimmed(path: Path) -> Iterator[None]:
-    """Let a segment go that was trimmed just now, as everybody has passed it."""
-    try:
-        yield
-    except JournalError:
-        if path.exists():
-            raise
+def _saved_start(path: Path) -> _Start | None:
+    """The first block that is right in a segment; None where there is none."""
+    first = next(iter(salvage(path).values()), None)
+    return None if first is None else _Start(first.id, first.first_record)
 
 
 def _keep_aside(path: Path) -> None:

@@ -9,7 +9,7 @@ rollback journal of that change can't come back after a power cut.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -295,8 +295,9 @@ class Segment:
 
 def _require_a_page(path: Path) -> None:
     """Keep SQLite away from a database that was cut to nothing: it would delete the log beside it."""
-    if path.exists() and path.stat().st_size < PAGE_BYTES:
-        raise JournalBrokenError(f"{path}: is cut off")
+    with suppress(FileNotFoundError):
+        if path.stat().st_size < PAGE_BYTES:
+            raise JournalBrokenError(f"{path}: is cut off")
 
 
 def _to_head(path: Path, *values: object) -> SegmentHead:

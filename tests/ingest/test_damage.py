@@ -4,12 +4,15 @@ import os
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
-from ingest.errors import JournalError
-from ingest.journal.segment import FRAME_BYTES, PAGE_BYTES, Segment, read_log
+from ingest.errors import JournalError, JournalFullError
+from ingest.journal import JournalReader
+from ingest.journal.segment import FRAME_BYTES, PAGE_BYTES, Segment, read_log, segment_paths
+from ingest.settings import MIB
 from parser.block import Block
 from storage.base import DamagedBlock
 from tests.ingest.building import SMALLEST, Desk, chain, read_all, same, until, write_ahead
@@ -300,6 +303,76 @@ def test_a_lock_that_is_no_text_is_refused(in_database: Original, tmp_path: Path
     (damaged.folder / "lock").write_bytes(b'{"journal":"\xb5","node":3}')
     with pytest.raises(JournalError, match="does not say whose journal it is"):
         Desk(damaged.folder)
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A journal of several segments, all but the newest copied from their logs; nobody has restarted it."""
+    folder = tmp_path_factory.mktemp("original") / "settled"
+    with Desk(folder) as desk:
+        for each in chain(20, size=200_000):
+            desk.commit([each])
+    for path in segment_paths(folder)[:-1]:
+        segment = Segment(path)
+        segment.truncate_log()
+        segment.close()
+    return folder
+
+
+@pytest.mark.parametrize("page", [1, 2])
+@pytest.mark.parametrize("seed", range(_PLACES // 2))
+def test_a_wrong_bit_in_the_head_of_a_segment_costs_no_block_while_the_server_runs(
+    settled: Path, tmp_path: Path, seed: int, page: int
+) -> None:
+    """What SQLite can't begin with any more is saved when a sink comes there, not passed over."""
+    journal = tmp_path / "journal"
+    shutil.copytree(settled, journal)
+    picked = random.Random(seed)  # noqa: S311
+    damaged = segment_paths(journal)[picked.randrange(3)]
+    before = {path.name for path in segment_paths(journal) if path < damaged}
+    place = picked.choice(
+        [0, *range(16, 110)] if page == 1 else [*range(8), *range(PAGE_BYTES - 120, PAGE_BYTES)]
+    )
+    flip(damaged, ((page - 1) * PAGE_BYTES + place) * 8 + picked.randrange(8))
+    assert same(read_all(journal), chain(20, size=200_000))
+    assert not {file.name for file in (journal / "damaged").glob("*")} & before
+
+
+def test_a_segment_whose_count_of_heads_is_wrong_costs_no_block_while_the_server_runs(
+    settled: Path, tmp_path: Path
+) -> None:
+    """SQLite reads an empty table then, and no error."""
+    journal = tmp_path / "journal"
+    shutil.copytree(settled, journal)
+    damaged = segment_paths(journal)[1]
+    flip(damaged, (_root_page(damaged, "segment") * PAGE_BYTES + 4) * 8)
+    assert same(read_all(journal), chain(20, size=200_000))
+    assert (journal / "damaged" / damaged.name).exists()
+
+
+def test_without_file_descriptors_a_sink_passes_nothing_over(
+    settled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment that can't be opened just now is no damaged one."""
+    journal = tmp_path / "journal"
+    shutil.copytree(settled, journal)
+    closed, failures = segment_paths(journal)[1], iter([JournalFullError("no descriptors")])
+    begin = Segment.__init__
+
+    def fails_once(segment: Segment, path: Path, **options: Any) -> None:
+        if path == closed:
+            for failure in failures:
+                raise failure
+        begin(segment, path, **options)
+
+    monkeypatch.setattr(Segment, "__init__", fails_once)
+    reader = JournalReader(journal)
+    with pytest.raises(JournalFullError):
+        reader.read(0, MIB)
+    found = reader.read(0, 100 * MIB)
+    reader.close()
+    assert same(found, chain(20, size=200_000))
+    assert not (journal / "damaged").exists()
 
 
 def _root_page(database: Path, table: str) -> int:

@@ -98,7 +98,7 @@ def test_a_reader_forgets_segments_that_are_gone(tmp_path: Path) -> None:
             desk.journal.passed("sink", last.id)
             until(lambda: len(desk.segments()) <= 2, "the trimming")
             reader.read(last.id, MIB)
-            assert len(reader._heads) <= 3
+            assert len(reader._starts) <= 3
     reader.close()
 
 
