@@ -12,6 +12,7 @@ from ingest.journal.committer import Committer, JournalState
 from ingest.journal.keeper import Keeper
 from ingest.journal.owner import identify, lock
 from ingest.journal.recovery import recover
+from ingest.journal.segment import file_errors
 from ingest.settings import JournalSettings
 from parser.block import Block
 
@@ -60,7 +61,8 @@ class Journal:
         try:
             identity, self.is_new = identify(self.folder, self._lock, node)
             self.id = identity.journal
-            found = list(recover(self.folder, self.id))
+            with file_errors(self.folder):
+                found = list(recover(self.folder, self.id))
         except BaseException:
             os.close(self._lock)
             raise

@@ -9,20 +9,19 @@ The thread goes on whatever happens to it: what fails is said and tried again in
 whose files can't be deleted counts until they are, without holding up the others.
 """
 
-import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ingest.clock import ClockReading
-from ingest.errors import JournalBrokenError, JournalError, JournalFullError
+from ingest.errors import JournalError
 from ingest.journal.ahead import Ahead, log_bytes_for
-from ingest.journal.segment import Segment, SegmentHead, delete, disk_bytes, next_path
+from ingest.journal.segment import Segment, SegmentHead, delete, disk_bytes, file_errors, next_path
 from ingest.settings import MIB, JournalSettings
 from ingest.sparing import SparingLog
 from parser.block import Block
@@ -35,7 +34,6 @@ _AHEAD_AGAIN_S: Final = 60.0
 
 _SEGMENT_BYTES: Final = 64 * MIB
 _HOUR_US: Final = 3_600_000_000
-_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOSPC})
 
 
 @dataclass(slots=True)
@@ -93,7 +91,7 @@ class Keeper(threading.Thread):
 
     def take_over(self, first: Block) -> Segment:
         """The file made ahead, or a new one, as the segment that begins with this block."""
-        with _no_room(self._folder):
+        with file_errors(self._folder):
             path = next_path(self._folder)
             segment = self._ahead.take(path) or Segment(path, create=True, vfs=self._vfs)
             try:
@@ -275,15 +273,6 @@ class Keeper(threading.Thread):
 
 def _microseconds(hours: float) -> int:
     return int(hours * _HOUR_US)
-
-
-@contextmanager
-def _no_room(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        kind = JournalFullError if error.errno in _PASSING else JournalBrokenError
-        raise kind(f"{folder}: {error.strerror}") from error
 
 
 def _sync_folder(folder: Path) -> None:

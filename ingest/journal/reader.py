@@ -2,8 +2,8 @@
 
 A block that can't be read (its check fails, or SQLite can't find it) is given as a `DamagedBlock` with the
 number of records that it held, which the numbers around it tell; the segment it was in is kept under
-`damaged/` as a hard link. So a damaged block costs itself only, and is never passed over silently. A segment
-whose head can't be read begins with the first block that can be saved from it.
+`damaged/`, as a hard link where there can be one. So a damaged block costs itself only, and is never passed
+over silently. A segment whose head can't be read begins with the first block that can be saved from it.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from ingest.errors import JournalBrokenError, JournalError, JournalFullError
 from ingest.journal.salvage import salvage
-from ingest.journal.segment import Segment, companions, segment_paths
+from ingest.journal.segment import Segment, companions, file_errors, read_file, segment_paths
 from parser.block import Block, DamagedBlockError
 from storage.base import DamagedBlock
 
@@ -46,14 +46,34 @@ class JournalReader:
         """All that is right in the open segment, once it was found to be damaged."""
 
     def first_block(self) -> int | None:
-        """The oldest block that the journal has; None where it has none."""
-        return next((start.block for _, start in self._readable()), None)
+        """The oldest block that the journal has; None where it has none.
+
+        Raises:
+            JournalError: the journal's files can't be used just now.
+        """
+        with file_errors(self._folder):
+            return next((start.block for _, start in self._readable()), None)
 
     def read(self, after: int, max_bytes: int) -> list[Block | DamagedBlock]:
         """The next blocks with id > after, in order, a few or until `max_bytes`; none at the end.
 
         Damaged blocks are held back until a good one behind them tells how many records they held.
+
+        Raises:
+            JournalError: the journal's files can't be used just now.
         """
+        with file_errors(self._folder):
+            return self._read(after, max_bytes)
+
+    def close(self) -> None:
+        """Let go of the open segment."""
+        if self._segment is not None:
+            self._segment.close()
+        self._path = None
+        self._segment = None
+        self._saved = None
+
+    def _read(self, after: int, max_bytes: int) -> list[Block | DamagedBlock]:
         found: list[Block | DamagedBlock] = []
         size = 0
         while size < max_bytes and (blocks := self._next_blocks(after)):
@@ -64,14 +84,6 @@ class JournalReader:
                 after = block.id
                 size += len(block.payload)
         return found
-
-    def close(self) -> None:
-        """Let go of the open segment."""
-        if self._segment is not None:
-            self._segment.close()
-        self._path = None
-        self._segment = None
-        self._saved = None
 
     def _next_blocks(self, after: int) -> list[Block]:
         """Good blocks behind `after`, from the segment that has them."""
@@ -206,5 +218,17 @@ def _keep_aside(path: Path) -> None:
     damaged = path.parent / "damaged"
     damaged.mkdir(mode=0o700, exist_ok=True)
     for file in companions(path):
-        with suppress(FileExistsError):
-            os.link(file, damaged / file.name)
+        kept = damaged / file.name
+        try:
+            os.link(file, kept)
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without hard links
+            _copy(file, kept)
+
+
+def _copy(file: Path, into: Path) -> None:
+    """Copy what can be read of a file; under its new name it is whole."""
+    making = into.with_name(f"{into.name}.new")
+    making.write_bytes(read_file(file))
+    making.rename(into)

@@ -2,7 +2,8 @@
 
 SQLite gives up a whole branch of its tree for one wrong bit, and all of its log behind one. Each block
 carries a check of its own, so here nothing has to be believed: every page that looks like a leaf, in the
-database and in any frame of the log, is searched for rows, and what passes its check is a block.
+database and in any frame of the log, is searched for rows, and what passes its check is a block. A page that
+the disk can't read is a damaged one like any other.
 
 A segment only ever grows, and its log is written once from its beginning. So a page that continues a row
 has one content for ever, and where several claim its number all but one are damage. The right one was written
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ingest.journal.segment import FRAME_BYTES, LOG_HEADER_BYTES, PAGE_BYTES, read_log
+from ingest.journal.segment import FRAME_BYTES, LOG_HEADER_BYTES, PAGE_BYTES, read_file, read_log
 from parser.block import Block, DamagedBlockError, decode_block
 
 _FRAME_HEADER: Final = struct.Struct(">II16x")
@@ -60,7 +61,7 @@ def salvage(path: Path, *, committed: bool = False) -> dict[int, Block]:
     With `committed` not those of a commit that came to no end: it may have failed, and been made elsewhere.
     """
     pages: _Pages = {}
-    image = memoryview(path.read_bytes() if path.exists() else b"")
+    image = memoryview(read_file(path) if path.exists() else b"")
     for start in range(0, len(image) - PAGE_BYTES + 1, PAGE_BYTES):
         pages.setdefault(start // PAGE_BYTES + 1, []).append(_Version(-1, image[start : start + PAGE_BYTES]))
     log = list(frames(path))

@@ -7,11 +7,12 @@ last frame a log may hold zeros, written ahead. A new file is changed to WAL und
 rollback journal of that change can't come back after a power cut.
 """
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import apsw
 import msgspec
@@ -45,6 +46,11 @@ CREATE TABLE blocks (
 """
 
 _COMPANIONS: Final = ("", "-wal", "-shm")
+
+_SECTORS_BYTES: Final = 4096
+"""What the kernel reads of a disk at once, and so what one sector costs that can't be read."""
+
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOSPC})
 
 # A full disk shows itself in these ways too, where SQLite grows its shared memory.
 _NO_ROOM: Final = frozenset({apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMOPEN})
@@ -129,8 +135,7 @@ def used_log(path: Path) -> int:
         end = file.seek(0, os.SEEK_END)
         while end > 0:
             start = max(0, end - MIB)
-            file.seek(start)
-            kept = len(file.read(end - start).rstrip(b"\0"))
+            kept = len(_readable(file, start, end).rstrip(b"\0"))
             if kept:
                 return max(log_size(-(-(start + kept - LOG_HEADER_BYTES) // FRAME_BYTES)), LOG_HEADER_BYTES)
             end = start
@@ -143,7 +148,27 @@ def read_log(path: Path) -> bytes:
     if not used:
         return b""
     with log.open("rb") as file:
-        return file.read(used)
+        return _readable(file, 0, used)
+
+
+def read_file(path: Path) -> bytes:
+    """All of a file, with zeros where the disk can't read it."""
+    with path.open("rb") as file:
+        return _readable(file, 0, file.seek(0, os.SEEK_END))
+
+
+def _readable(file: BinaryIO, start: int, end: int) -> bytes:
+    """A part of a file, with zeros where the disk can't read it."""
+    parts: list[bytes] = []
+    for at in range(start, end, _SECTORS_BYTES):
+        size = min(_SECTORS_BYTES, end - at)
+        try:
+            parts.append(os.pread(file.fileno(), size, at))
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            parts.append(bytes(size))
+    return b"".join(parts)
 
 
 def is_written_ahead(path: Path) -> bool:
@@ -317,6 +342,21 @@ def _to_row(block: Block) -> tuple[int | bytes, ...]:
 def _to_values(head: SegmentHead) -> tuple[str | int | bytes, ...]:
     clock = msgspec.msgpack.encode(head.clock)
     return head.journal, head.node, head.first_block, head.first_record, clock
+
+
+@contextmanager
+def file_errors(path: Path) -> Iterator[None]:
+    """Say what an error of the file system means for the journal.
+
+    Raises:
+        JournalFullError: it passes when there is room, or a file descriptor.
+        JournalBrokenError: it is another one.
+    """
+    try:
+        yield
+    except OSError as error:
+        kind = JournalFullError if error.errno in _PASSING else JournalBrokenError
+        raise kind(f"{path}: {error.strerror}") from error
 
 
 @contextmanager

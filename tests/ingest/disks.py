@@ -1,12 +1,16 @@
 """A disk that breaks when it is told to: SQLite databases opened on it do, all else is as usual."""
 
+import errno
+import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 import apsw
+import pytest
 
 Operation = Literal["write", "sync"]
 
@@ -23,6 +27,9 @@ class Disk:
 
         self.sync_s = 0.0
         """How long a sync takes more than it would."""
+
+        self.unreadable: dict[Path, range] = {}
+        """Which bytes of a file are on sectors that can't be read any more."""
 
         self.failed: list[tuple[Operation, str]] = []
         self.syncs = 0
@@ -68,6 +75,30 @@ class Disk:
             self.failed.append((operation, path))
             raise apsw.IOError(f"{operation} failed on purpose")
 
+    def can_read(self, path: str | Path, start: int, size: int) -> bool:
+        """Whether no sector in this part of a file is bad."""
+        bad = self.unreadable.get(Path(path), range(0))
+        return start >= bad.stop or start + size <= bad.start
+
+    def break_reading(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let who reads a file without SQLite come upon bad sectors too."""
+        pread, read_bytes = os.pread, Path.read_bytes
+
+        def failing_pread(handle: int, size: int, at: int) -> bytes:
+            self._require(Path(f"/proc/self/fd/{handle}").readlink(), at, size)
+            return pread(handle, size, at)
+
+        def failing_read_bytes(path: Path) -> bytes:
+            self._require(path, 0, path.stat().st_size)
+            return read_bytes(path)
+
+        monkeypatch.setattr(os, "pread", failing_pread)
+        monkeypatch.setattr(Path, "read_bytes", failing_read_bytes)
+
+    def _require(self, path: str | Path, start: int, size: int) -> None:
+        if not self.can_read(path, start, size):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
 
 class _Vfs(apsw.VFS):
     def __init__(self, disk: Disk) -> None:
@@ -85,6 +116,11 @@ class _File(apsw.VFSFile):
         self._disk = disk
         self._path = (name.filename() if isinstance(name, apsw.URIFilename) else name) or ""
         super().__init__("unix", name, flags)
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802  # SQLite's name for it
+        if not self._disk.can_read(self._path, offset, amount):
+            raise apsw.IOError("a sector can't be read, on purpose")
+        return super().xRead(amount, offset)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802  # SQLite's name for it
         self._disk.operate("write", self._path)

@@ -1,8 +1,10 @@
 """A journal whose files were damaged: it starts, says what is lost, and delivers all the rest."""
 
+import errno
 import os
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ingest.settings import MIB
 from parser.block import Block
 from storage.base import DamagedBlock
 from tests.ingest.building import SMALLEST, Desk, chain, read_all, same, until, write_ahead
+from tests.ingest.disks import Disk
 
 pytestmark = pytest.mark.fault
 
@@ -373,6 +376,95 @@ def test_without_file_descriptors_a_sink_passes_nothing_over(
     reader.close()
     assert same(found, chain(20, size=200_000))
     assert not (journal / "damaged").exists()
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    """A disk that everybody reads from, good so far."""
+    with Disk(default=True) as disk:
+        disk.break_reading(monkeypatch)
+        yield disk
+
+
+@pytest.mark.parametrize("page", [*range(12), 50, 125])
+def test_a_sector_that_can_not_be_read_costs_only_the_blocks_on_it(
+    settled: Path, tmp_path: Path, disk: Disk, page: int
+) -> None:
+    """The sink goes on behind it, and so does a start."""
+    blocks, journal = chain(20, size=200_000), tmp_path / "journal"
+    shutil.copytree(settled, journal)
+    damaged = segment_paths(journal)[1]
+    disk.unreadable[damaged] = range(page * PAGE_BYTES + 4096, page * PAGE_BYTES + 4608)
+    found = read_all(journal)
+    lost = [block for block in found if isinstance(block, DamagedBlock)]
+    assert [block.id for block in found] == list(range(1, 21))
+    assert same([block for block in found if isinstance(block, Block)], _without(blocks, lost))
+    assert len(lost) <= 1
+    assert sum(block.records for block in lost) == _RECORDS * len(lost)
+    with Desk(journal):
+        assert [block.id for block in read_all(journal)] == list(range(1, 21))
+
+
+@pytest.mark.parametrize("at", [0, 100, 40_000, 500_000])
+def test_a_sector_of_a_log_that_can_not_be_read_stops_no_start(
+    in_log: Original, tmp_path: Path, disk: Disk, at: int
+) -> None:
+    """What is behind it was acknowledged too."""
+    damaged = in_log.copy(tmp_path / "journal")
+    disk.unreadable[damaged.log] = range(at, at + 512)
+    with Desk(damaged.folder) as desk:
+        disk.unreadable.clear()
+        later = chain(1, after=in_log.blocks[-1])
+        desk.commit(later)
+        found = read_all(damaged.folder)
+    lost = [block for block in found if isinstance(block, DamagedBlock)]
+    first = found[0].id - 1
+    assert same(
+        [block for block in found if isinstance(block, Block)],
+        _without(in_log.blocks[first:] + later, lost),
+    )
+    assert first + len(lost) <= 8  # as many commits as there can be on one sector's page
+    assert damaged.kept >= {"00000001.db", "00000001.db-wal"}
+
+
+def test_a_damaged_segment_is_kept_aside_where_there_are_no_hard_links(
+    settled: Path, tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a card that other systems read too; what can be read of it is copied."""
+    journal = tmp_path / "journal"
+    shutil.copytree(settled, journal)
+    damaged = segment_paths(journal)[1]
+    bad = range(5 * PAGE_BYTES, 5 * PAGE_BYTES + 512)
+    original = bytearray(damaged.read_bytes())
+    original[bad.start : bad.start + 4096] = bytes(4096)
+    disk.unreadable[damaged] = bad
+    monkeypatch.setattr(os, "link", _refused)
+    assert [block.id for block in read_all(journal)] == list(range(1, 21))
+    assert (journal / "damaged" / damaged.name).read_bytes() == original
+
+
+def test_a_damaged_segment_that_can_not_be_kept_makes_the_sink_wait(
+    settled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says why, as of every trouble with the journal; nothing is passed over meanwhile."""
+    journal = tmp_path / "journal"
+    shutil.copytree(settled, journal)
+    flip(segment_paths(journal)[1], 0)
+    monkeypatch.setattr(Path, "mkdir", _refused)
+    reader = JournalReader(journal)
+    with pytest.raises(JournalError, match="Operation not permitted"):
+        reader.read(0, 100 * MIB)
+    monkeypatch.undo()
+    assert same(reader.read(0, 100 * MIB), chain(20, size=200_000))
+    reader.close()
+
+
+def _refused(*_: object, **_options: object) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def _without(blocks: list[Block], lost: list[DamagedBlock]) -> list[Block]:
+    return [block for block in blocks if block.id not in {each.id for each in lost}]
 
 
 def _root_page(database: Path, table: str) -> int:
