@@ -61,10 +61,10 @@ def salvage(path: Path, *, committed: bool = False) -> dict[int, Block]:
     With `committed` not those of a commit that came to no end: it may have failed, and been made elsewhere.
     """
     pages: _Pages = {}
+    log = list(frames(path))  # before the database, into which somebody may be copying it
     image = memoryview(read_file(path) if path.exists() else b"")
     for start in range(0, len(image) - PAGE_BYTES + 1, PAGE_BYTES):
         pages.setdefault(start // PAGE_BYTES + 1, []).append(_Version(-1, image[start : start + PAGE_BYTES]))
-    log = list(frames(path))
     commits = [frame for frame, (_, is_commit, _) in enumerate(log) if is_commit]
     whole = len(log) if not committed else commits[-1] + 1 if commits else 0
     for frame, (page, _, content) in enumerate(log[:whole]):

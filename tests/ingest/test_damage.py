@@ -13,7 +13,8 @@ import pytest
 
 from ingest.errors import JournalError, JournalFullError
 from ingest.journal import JournalReader
-from ingest.journal.segment import FRAME_BYTES, PAGE_BYTES, Segment, read_log, segment_paths
+from ingest.journal.salvage import salvage
+from ingest.journal.segment import FRAME_BYTES, PAGE_BYTES, Segment, read_file, read_log, segment_paths
 from ingest.settings import MIB
 from parser.block import Block
 from storage.base import DamagedBlock
@@ -351,6 +352,24 @@ def test_a_segment_whose_count_of_heads_is_wrong_costs_no_block_while_the_server
     flip(damaged, (_root_page(damaged, "segment") * PAGE_BYTES + 4) * 8)
     assert same(read_all(journal), chain(20, size=200_000))
     assert (journal / "damaged" / damaged.name).exists()
+
+
+def test_a_log_that_is_copied_into_its_database_meanwhile_costs_no_block(
+    in_log: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper does that some seconds after a segment was sealed, whoever reads it."""
+    journal = in_log.copy(tmp_path / "journal")
+
+    def copied_behind(path: Path) -> bytes:
+        content = read_file(path)
+        segment = Segment(path)
+        segment.truncate_log()
+        segment.close()
+        return content
+
+    monkeypatch.setattr("ingest.journal.salvage.read_file", copied_behind)
+    assert same(list(salvage(journal.database).values()), in_log.blocks)
+    assert not journal.log.stat().st_size
 
 
 def test_without_file_descriptors_a_sink_passes_nothing_over(
