@@ -93,7 +93,7 @@ class Keeper(threading.Thread):
         """The file made ahead, or a new one, as the segment that begins with this block."""
         with file_errors(self._folder):
             path = next_path(self._folder)
-            segment = self._ahead.take(path) or Segment(path, create=True, vfs=self._vfs)
+            segment = self._ahead.take(path) or self._create(path)
             try:
                 _sync_folder(self._folder)
             except OSError:
@@ -107,6 +107,14 @@ class Keeper(threading.Thread):
             self._active = _Kept(path, first.id, first.id - 1, first.stamp_us, 0, 0.0, segment)
         self._wake.set()
         return segment
+
+    def _create(self, path: Path) -> Segment:
+        """A new segment; a full disk leaves no half of one, as each attempt would leave another."""
+        try:
+            return Segment(path, create=True, vfs=self._vfs)
+        except JournalError:
+            delete(path)
+            raise
 
     def written(self, segment: Segment, blocks: Sequence[Block]) -> bool:
         """Account for a commit; whether the segment has grown enough."""

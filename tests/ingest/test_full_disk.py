@@ -4,8 +4,9 @@ import asyncio
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,8 @@ import pytest
 
 from ingest.assembler import Numbering
 from ingest.journal import Journal, JournalState
+from ingest.journal.keeper import Keeper
+from ingest.journal.segment import Segment
 from ingest.live import LivePublisher
 from ingest.metrics import IngestMetrics
 from ingest.server import IngestServer
@@ -60,6 +63,36 @@ def test_a_full_disk_pauses_the_journal_until_there_is_room(small_disk: Path) ->
         assert desk.journal.statistics.reason == ""
         assert same(desk.committed, blocks)
         assert same(read_all(small_disk / "journal"), blocks)
+
+
+def test_a_journal_begun_on_a_full_disk_leaves_no_empty_files(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it tries; the next start would take them for damaged ones."""
+    folder, blocks = small_disk / "journal", chain(3)
+    take_over, attempts = Keeper.take_over, Counter[str]()
+
+    def counted(keeper: Keeper, first: Block) -> Segment:
+        attempts["all"] += 1
+        return take_over(keeper, first)
+
+    monkeypatch.setattr(Keeper, "take_over", counted)
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        folder.mkdir()
+        (folder / "lock").write_bytes(msgspec.json.encode({"journal": "x", "node": NODE}))
+        while file.write(bytes(MIB)):
+            pass
+    with Desk(folder) as desk:
+        desk.submit(blocks)
+        until(lambda: attempts["all"] > 3, "the attempts")
+        assert len(desk.segments()) <= 1  # which is being tried
+        filler.unlink()
+        until(lambda: len(desk.committed) == 3, "the commits")
+        assert desk.segments() == ["00000001.db"]
+    with Desk(folder):
+        assert not (folder / "damaged").exists()
+        assert same(read_all(folder), blocks)
 
 
 def test_a_server_can_end_on_a_full_disk(small_disk: Path) -> None:
