@@ -130,12 +130,18 @@ class Journal:
         )
 
     def close(self) -> bool:
-        """Commit what is queued and let go of everything; whether all is durable."""
+        """Commit what is queued and let go of everything; whether all is durable.
+
+        A thread that doesn't end, as its disk stands still, may write yet: then the journal stays locked for
+        as long as the process lives.
+        """
         if self._committer is not None:
             self._committer.close()
             self._committer.join(_CLOSE_S)
             self._keeper.close()
             self._keeper.join(_CLOSE_S)
+            if self._committer.is_alive() or self._keeper.is_alive():
+                return not self._queued
         os.close(self._lock)
         return not self._queued
 

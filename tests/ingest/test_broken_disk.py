@@ -14,12 +14,12 @@ import apsw
 import pytest
 from structlog.testing import capture_logs
 
-from ingest.errors import JournalBrokenError
+from ingest.errors import JournalBrokenError, JournalLockedError
 from ingest.journal import JournalState
 from ingest.journal.keeper import Keeper
 from ingest.journal.segment import Segment, disk_bytes
 from parser.block import Block
-from tests.ingest.building import Desk, chain, read_all, same, until, write_ahead
+from tests.ingest.building import DEADLINE_S, Desk, chain, read_all, same, until, write_ahead
 from tests.ingest.disks import Disk, Operation
 from tests.support.powercut import PowerCut
 
@@ -156,6 +156,37 @@ def test_when_the_new_segment_fails_too_nothing_is_acknowledged_any_more(
         found = read_all(tmp_path)
         assert same(found, blocks[: len(found)])
         assert len(found) >= 6
+
+
+@pytest.mark.parametrize("operation", ["write", "sync"])
+def test_a_journal_whose_disk_stands_still_at_its_end_stays_locked(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, operation: Operation
+) -> None:
+    """The commit under way may end yet, and must not meet another server's."""
+    monkeypatch.setattr("ingest.journal.journal._CLOSE_S", 0.1)
+    blocks, goes_on, stands = chain(3), threading.Event(), threading.Event()
+
+    def stand_still(done: Operation, path: str) -> bool:
+        if done == operation and path.endswith("-wal"):
+            stands.set()
+            goes_on.wait()
+        return False
+
+    desk = Desk(tmp_path, vfs=disk.name)
+    desk.commit(blocks[:2])
+    disk.fails = stand_still
+    desk.submit(blocks[2:])
+    assert stands.wait(DEADLINE_S)
+    assert not desk.close()
+    with pytest.raises(JournalLockedError):
+        Desk(tmp_path)
+    goes_on.set()
+    until(lambda: len(desk.committed) == 3, "the commit")
+    assert desk.journal._committer is not None
+    desk.journal._committer.join()
+    os.close(desk.journal._lock)  # as the process's end does
+    with Desk(tmp_path):
+        assert same(read_all(tmp_path), blocks)
 
 
 def test_without_file_descriptors_the_journal_waits_for_one(tmp_path: Path) -> None:
