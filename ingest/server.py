@@ -135,8 +135,8 @@ class IngestServer:
 
     def change(self, settings: IngestSettings, rules: Rules, *, keep_hours: float) -> None:
         """Go by these from now on; see `Listener.change` for what has to stay."""
-        self.listener.change(settings, rules)
         self._journal.keep(keep_hours)
+        self.listener.change(settings, rules)
 
     async def stop(self) -> Ending:
         """End in order; the second call only says again how it ended."""

@@ -153,5 +153,5 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_bytes: Annotated[int, msgspec.Meta(ge=MIN_JOURNAL_BYTES)] = 4096 * MIB
     """Its bound on disk; when the sinks are so far behind that it is reached, reading pauses."""
 
-    keep_hours: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    keep_hours: Annotated[float, msgspec.Meta(ge=0, le=876_000)] = 0.0
     """How long blocks stay that every sink has passed, within `max_bytes`."""

@@ -91,7 +91,7 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     backend: Literal["sqlite", "cassandra"] = "sqlite"
     """Which kind of database."""
 
-    keep_days: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    keep_days: Annotated[float, msgspec.Meta(gt=0, le=36_500)] | None = None
     """Rows received longer ago are deleted, in whole minutes; without it they stay for ever."""
 
     sqlite: SqliteSettings = SqliteSettings()
