@@ -89,6 +89,11 @@ class StampClock:
         self._last_us = max(monotonic + self._offset_us, self._last_us + 1)
         return self._last_us
 
+    def reading(self) -> ClockReading:
+        """All clocks at this moment, with the time that is followed in place of a wall clock that isn't."""
+        wall_us = self._monotonic_ns() // 1000 + self._offset_us
+        return msgspec.structs.replace(ClockReading.now(), wall_us=wall_us)
+
 
 def _show(us: int) -> str:
     try:

@@ -116,7 +116,7 @@ class IngestServer:
         """
         for sink in self._sinks:
             self._journal.passed(sink.statistics.name, 0)
-        self._journal.start(on_commit=self._on_commit, on_change=self._on_change)
+        self._journal.start(on_commit=self._on_commit, on_change=self._on_change, clock=self._clock.reading)
         for sink in self._sinks:
             sink.committed(self._journal.tail.block, self._journal.tail.stamp_us)
             self._vital.watch(sink.start())

@@ -92,13 +92,16 @@ class Journal:
         *,
         on_commit: Callable[[Sequence[Block], float], None],
         on_change: Callable[[], None],
+        clock: Callable[[], ClockReading] = ClockReading.now,
     ) -> None:
-        """Begin to commit. Both are called in threads of the journal.
+        """Begin to commit. All three are called in threads of the journal.
 
         `on_commit` gets blocks that are durable by now, in order, and the seconds it took; `on_change`
-        says that `statistics` has something new about state or size.
+        says that `statistics` has something new about state or size; `clock` says the time that the server
+        goes by, which the next start holds its own against.
         """
         self._notify = on_change
+        self._keeper.clock = clock
         self._committer = Committer(
             self._keeper,
             on_commit=lambda blocks, seconds: self._committed(blocks, seconds, on_commit),

@@ -85,6 +85,9 @@ class Keeper(threading.Thread):
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
+        self.clock = ClockReading.now
+        """What is noted of the time when a segment is begun."""
+
         self._failures = SparingLog("journal_upkeep_failed", time.monotonic)
 
     # What the committer calls, in its own thread.
@@ -100,9 +103,7 @@ class Keeper(threading.Thread):
                 segment.close()
                 delete(path)
                 raise
-        segment.begin(
-            SegmentHead(self._journal, first.node, first.id, first.first_record, ClockReading.now())
-        )
+        segment.begin(SegmentHead(self._journal, first.node, first.id, first.first_record, self.clock()))
         with self._lock:
             self._active = _Kept(path, first.id, first.id - 1, first.stamp_us, 0, 0.0, segment)
         self._wake.set()

@@ -1,5 +1,6 @@
 """Stamps: they only grow, follow small steps of the clock, and report the large ones."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from ingest.clock import HOUR_US, MONTH_US, ClockReading, StampClock, check_clock
 from ingest.errors import ClockError
 from tests.ingest.building import Desk, block, chain
+from tests.ingest.test_full_disk import reached, serving
 
 pytestmark = pytest.mark.fault
 
@@ -79,6 +81,20 @@ def test_a_jump_is_reported_and_not_followed(jump: int) -> None:
     clocks.pass_by(10 * _SECOND_US)
     assert stamps.stamp() == _START_US + 40 * _SECOND_US
     assert stamps.jump_us == 0
+
+
+@pytest.mark.parametrize("jump", [-_TEN_YEARS_US, HOUR_US + 1])
+def test_a_reading_has_the_time_that_is_followed(jump: int) -> None:
+    """However long ago the last stamp was."""
+    clocks = Clocks()
+    stamps = clocks.stamps()
+    clocks.wall_us += jump
+    stamps.stamp()
+    clocks.pass_by(3 * HOUR_US)
+    reading, now = stamps.reading(), ClockReading.now()
+    assert reading.wall_us == _START_US + 3 * HOUR_US
+    assert reading.boot == now.boot
+    assert 0 <= now.since_boot_us - reading.since_boot_us < HOUR_US
 
 
 def test_stamps_go_on_above_the_last_one_of_the_server_before() -> None:
@@ -163,6 +179,19 @@ def test_a_journal_holds_the_clock_against_what_it_knows(tmp_path: Path) -> None
         desk.journal.check_clock()
         head = desk.journal._found[-1].head
         assert abs(head.clock.wall_us - ClockReading.now().wall_us) < HOUR_US
+
+
+async def test_a_clock_that_was_wrong_for_a_while_is_no_reason_to_doubt_it_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment that is begun meanwhile notes the time that the server went by."""
+    right = time.time_ns
+    async with serving(tmp_path) as server:
+        monkeypatch.setattr(time, "time_ns", lambda: right() + 2 * HOUR_US * 1000)
+        await reached(lambda: server._journal.tail.block, "the first block")
+    monkeypatch.undo()
+    with Desk(tmp_path) as desk:
+        desk.journal.check_clock()
 
 
 def test_the_stamp_of_the_last_block_is_kept(tmp_path: Path) -> None:
