@@ -35,11 +35,9 @@ class JournalStatistics(msgspec.Struct, frozen=True):
     """Why it is not writing; empty where it is."""
 
     bytes: int
-    queued_blocks: int
+    queued_bytes: int
     """Submitted and not yet durable."""
 
-    queued_bytes: int
-    durable: Tail
     bounded: bool
     """Whether the sinks are so far behind that the journal has reached its size."""
 
@@ -127,10 +125,8 @@ class Journal:
     @property
     def statistics(self) -> JournalStatistics:
         """The journal at this moment."""
-        queued = list(self._queued.values())
-        return JournalStatistics(
-            *self._state, self._keeper.bytes, len(queued), sum(queued), self.tail, self._bounded
-        )
+        queued = sum(list(self._queued.values()))
+        return JournalStatistics(*self._state, self._keeper.bytes, queued, self._bounded)
 
     def close(self) -> bool:
         """Commit what is queued and let go of everything; whether all is durable.

@@ -44,7 +44,6 @@ from headrace.workers.plan import Plan, worker_config, worker_folders
 from headrace.workers.worker import PATIENCE, Worker, WorkerState
 from ingest.claims import Claims
 from ingest.journal import Journal, JournalState, JournalStatistics, worker_folder
-from ingest.journal.journal import Tail
 from ingest.live import LivePublisher
 from ingest.metrics import IngestMetrics
 from ingest.server import Ending, IngestServer, ServerStatistics
@@ -119,7 +118,7 @@ def test_what_a_silent_process_measured_of_itself_is_not_shown_either() -> None:
 
 def statistics(*, listening: bool = True, bounded: bool = False) -> ServerStatistics:
     """A server that works, but for what is said."""
-    journal = JournalStatistics(JournalState.WRITING, "", 0, 0, 0, Tail(), bounded)
+    journal = JournalStatistics(JournalState.WRITING, "", 0, 0, bounded)
     sink = SinkStatistics("tables", SinkState.RUNNING, "", 5, 7, 0, None)
     return ServerStatistics(listening, 0, frozenset(), 0, journal, [sink])
 
