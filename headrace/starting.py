@@ -66,6 +66,12 @@ async def start_server(
     if not options.accept_clock:
         journal.check_clock()
     claim = _claim(config, journal, adopt=options.adopt_node)
+    if claim is None:
+        journal.goes_on_alone()
+    elif journal.renumber(claim):
+        _log.warning("journal_renumbered", folder=str(journal.folder), reason="its numbers were taken")
+        journal.close()
+        journal = Journal(config.journal, config.ingest.node_id)
     task = SinkTask(str(journal.folder), journal.id, config.ingest.node_id, config.storage)
     server = IngestServer(
         config.ingest,

@@ -26,7 +26,7 @@ import msgspec
 
 from ingest.claims import Sighting, Sightings
 from ingest.errors import JournalError
-from ingest.journal import JournalReader
+from ingest.journal import JournalReader, require_free_numbers
 from parser.block import Block
 from parser.parsed import ParsedBlock
 from storage.base import Cursor, DamagedBlock, Requests, TableWriter
@@ -137,6 +137,7 @@ class _Sink:
         self._out = out
         self._writer = writer
         claim = self._writer.claim(task.node, task.journal, adopt=False)
+        require_free_numbers(Path(task.folder), claim)
         self._cursor = claim.cursor
         self._reached = claim.reached
         self._reader = JournalReader(Path(task.folder), claim.cursor_record)

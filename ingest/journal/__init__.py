@@ -10,11 +10,13 @@ anybody had to copy its log into its database: each byte is written once.
     00000007.db        sealed, waits for a sink
     00000008.db (-wal) being written to
     00000009.db        made ahead, so that taking over costs the commits nothing
+    unasked            from where on numbers were given out while the tables were away
     damaged/           whatever could not be read, kept as it was found
 
 The parts: `segment` is one file, `committer` the thread that commits, `keeper` the thread that seals,
 checkpoints, trims and makes files ahead, `reader` gives blocks in order to sinks (in any process),
-`recovery` finds out at start where the last server stopped, `owner` keeps the lock, `folders` finds journals,
+`recovery` finds out at start where the last server stopped, `renumbering` mends numbers that were given out
+twice, `owner` keeps the lock, `folders` finds journals,
 and `journal` puts them together.
 """
 
@@ -23,6 +25,7 @@ from ingest.journal.folders import journals_under, worker_folder
 from ingest.journal.journal import Journal, JournalStatistics
 from ingest.journal.owner import held
 from ingest.journal.reader import JournalReader
+from ingest.journal.renumbering import require_free_numbers
 
 __all__ = [
     "Journal",
@@ -31,5 +34,6 @@ __all__ = [
     "JournalStatistics",
     "held",
     "journals_under",
+    "require_free_numbers",
     "worker_folder",
 ]

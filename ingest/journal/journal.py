@@ -12,9 +12,11 @@ from ingest.journal.committer import Committer, JournalState
 from ingest.journal.keeper import Keeper
 from ingest.journal.owner import identify, lock
 from ingest.journal.recovery import recover
+from ingest.journal.renumbering import Unasked, note_unasked, renumber, taken_numbers
 from ingest.journal.segment import file_errors
 from ingest.settings import JournalSettings
 from parser.block import Block
+from storage.base import Claim
 
 _CLOSE_S: Final = 10.0
 
@@ -75,6 +77,30 @@ class Journal:
         for segment in found:
             self._keeper.adopt(*segment)
         self._review()
+
+    def goes_on_alone(self) -> None:
+        """Note that numbers go on behind the tail without anybody who knows which are taken.
+
+        Raises:
+            JournalError: it can't be noted.
+        """
+        with file_errors(self.folder):
+            note_unasked(self.folder, Unasked(self.tail.block + 1, self.tail.next_record))
+
+    def renumber(self, claim: Claim) -> bool:
+        """Number blocks anew whose numbers turn out to be taken; whether there were any.
+
+        Then it has to be closed, and opened anew.
+
+        Raises:
+            JournalError: it can't be done; nothing has changed.
+        """
+        with file_errors(self.folder):
+            begin = taken_numbers(self.folder, claim)
+            if begin is None:
+                return False
+            renumber(self.folder, self.id, begin, claim)
+            return True
 
     def check_clock(self) -> None:
         """Doubt the wall clock if it jumped since the journal was last written.

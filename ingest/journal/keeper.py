@@ -9,7 +9,6 @@ The thread goes on whatever happens to it: what fails is said and tried again in
 whose files can't be deleted counts until they are, without holding up the others.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,15 @@ from typing import Final
 from ingest.clock import ClockReading
 from ingest.errors import JournalError
 from ingest.journal.ahead import Ahead, log_bytes_for
-from ingest.journal.segment import Segment, SegmentHead, delete, disk_bytes, file_errors, next_path
+from ingest.journal.segment import (
+    Segment,
+    SegmentHead,
+    delete,
+    disk_bytes,
+    file_errors,
+    next_path,
+    sync_folder,
+)
 from ingest.settings import MIB, JournalSettings
 from ingest.sparing import SparingLog
 from parser.block import Block
@@ -98,7 +105,7 @@ class Keeper(threading.Thread):
             path = next_path(self._folder)
             segment = self._ahead.take(path) or self._create(path)
             try:
-                _sync_folder(self._folder)
+                sync_folder(self._folder)
             except OSError:
                 segment.close()
                 delete(path)
@@ -282,12 +289,3 @@ class Keeper(threading.Thread):
 
 def _microseconds(hours: float) -> int:
     return int(hours * _HOUR_US)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new or renamed file's name durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,14 +14,13 @@ damaged blocks. The one damage that nobody can see is in the very last commit: a
 a log written ahead in what its blocks need. It makes a commit look as if the power had gone before its end.
 """
 
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest.clock import ClockReading
 from ingest.errors import JournalBrokenError
+from ingest.journal.renumbering import finish_renumbering
 from ingest.journal.salvage import frames, salvage
 from ingest.journal.segment import (
     Segment,
@@ -31,9 +30,11 @@ from ingest.journal.segment import (
     is_written_ahead,
     log_size,
     segment_paths,
+    sync_folder,
     used_log,
+    write_segment,
 )
-from parser.block import Block, DamagedBlockError
+from parser.block import DamagedBlockError
 
 
 class Found(NamedTuple):
@@ -47,6 +48,7 @@ class Found(NamedTuple):
 
 def recover(folder: Path, journal: str) -> Iterator[Found]:
     """The segments of a journal in order, saved where they were damaged; empty ones are deleted."""
+    finish_renumbering(folder)
     _finish_saving(folder)
     _finish_trimming(folder)
     paths = segment_paths(folder)
@@ -96,28 +98,14 @@ def _goes_on(path: Path, valid: int, last: int | None) -> bool:
 def _save(path: Path, journal: str) -> Found | None:
     """Write all blocks that are still right to a new segment, and keep the old files aside."""
     blocks = list(salvage(path).values())
-    found = _rewrite(path, journal, blocks) if blocks else None
+    found = None
+    if blocks:
+        last = blocks[-1]
+        head = write_segment(Path(f"{path}.saved"), journal, blocks)
+        found = Found(path, head, (last.id, last.next_record, last.stamp_us))
     _move_aside(path)
     _finish_saving(path.parent)
     return found
-
-
-def _rewrite(path: Path, journal: str, blocks: list[Block]) -> Found:
-    """The new segment, complete but for its name."""
-    first, last = blocks[0], blocks[-1]
-    clock = ClockReading(last.stamp_us, 0, "")
-    head = SegmentHead(journal, first.node, first.id, first.first_record, clock)
-    making = Path(f"{path}.saving")
-    delete(making)
-    segment = Segment(making, create=True)
-    segment.begin(head)
-    segment.append(blocks)
-    segment.truncate_log()
-    segment.close()
-    for file in companions(making)[1:]:
-        file.unlink()
-    making.rename(f"{path}.saved")
-    return Found(path, head, (last.id, last.next_record, last.stamp_us))
 
 
 def _finish_saving(folder: Path) -> None:
@@ -126,11 +114,7 @@ def _finish_saving(folder: Path) -> None:
         path = saved.with_suffix("")
         _move_aside(path)
         saved.rename(path)
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(folder)
 
 
 def _finish_trimming(folder: Path) -> None:

@@ -111,6 +111,15 @@ def delete(path: Path) -> None:
         file.unlink()
 
 
+def sync_folder(folder: Path) -> None:
+    """Make the names of new, renamed and deleted files durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def disk_bytes(path: Path) -> int:
     """What a segment takes on the disk."""
     return sum(file.stat().st_size for file in companions(path))
@@ -316,6 +325,23 @@ class Segment:
     def close(self) -> None:
         """Let go of the file."""
         self._db.close(True)
+
+
+def write_segment(path: Path, journal: str, blocks: Sequence[Block]) -> SegmentHead:
+    """Write a segment anew with these blocks; under its name it is whole and has no log."""
+    first, last = blocks[0], blocks[-1]
+    head = SegmentHead(journal, first.node, first.id, first.first_record, ClockReading(last.stamp_us, 0, ""))
+    making = Path(f"{path}.new")
+    delete(making)
+    segment = Segment(making, create=True)
+    segment.begin(head)
+    segment.append(blocks)
+    segment.truncate_log()
+    segment.close()
+    for file in companions(making)[1:]:
+        file.unlink()
+    making.rename(path)
+    return head
 
 
 def _require_a_page(path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.faults.conftest import MakeServer
 from tests.faults.harness import Server
 from tests.faults.oracle import check_books, check_fresh, reading, stored_numbers
 from tests.faults.sender import deliver, record
+from tests.faults.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 
@@ -112,6 +113,39 @@ def test_tables_that_cannot_be_asked_at_start_cost_no_record(server: Server) -> 
     server.wait_drained()
     assert stored_numbers(server.tables, "while") == dict.fromkeys(range(100), 1)
     assert stored_numbers(server.tables, "before") == dict.fromkeys(range(100), 1)
+    check_books(server.tables)
+
+
+def test_a_journal_that_lost_its_end_and_goes_on_without_the_tables_loses_nothing_new(
+    server: Server, tmp_path: Path
+) -> None:
+    """Its new blocks have numbers that the tables know: the sink skips none, a restart numbers them anew."""
+    server.start()
+    send(server, "before", 100)
+    assert server.stop() == 0
+    shutil.copytree(server.journal, tmp_path / "older")
+    server.start()
+    for _ in range(5):
+        send(server, "lost", 100)
+    server.kill()
+    shutil.rmtree(server.journal)
+    shutil.copytree(tmp_path / "older", server.journal)
+    lock = apsw.Connection(str(server.tables))
+    lock.execute("BEGIN IMMEDIATE")
+    server.start()
+    check_fresh(server.ack_port, "while", 100)
+    lock.execute("ROLLBACK")
+    lock.close()
+    wait_until(lambda: "lost its end" in (server.ready().sinks[0].reason or ""), "the sink says it")
+    check_fresh(server.ack_port, "waiting", 100)
+    assert stored_numbers(server.tables, "while") == {}
+    server.kill()
+    server.start()
+    assert server.said_event("journal_renumbered")
+    send(server, "after", 100)
+    for device in ("before", "while", "waiting", "after"):
+        assert stored_numbers(server.tables, device) == dict.fromkeys(range(100), 1), device
+    assert stored_numbers(server.tables, "lost") == dict.fromkeys(range(100), 5)
     check_books(server.tables)
 
 
