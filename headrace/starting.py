@@ -102,7 +102,7 @@ def _claim(config: Config, journal: Journal, *, adopt: bool) -> Claim | None:
     """Take the node for this journal; None where the tables can't say just now."""
     try:
         with closing(open_writer(config.storage)) as writer:
-            return writer.claim(config.ingest.node_id, journal.id, adopt=adopt)
+            return writer.claim(config.ingest.node_id, journal.id, adopt=adopt, to_write=False)
     except StorageError as error:
         if not error.retriable:
             raise
@@ -119,5 +119,5 @@ def _numbering(journal: Journal, claim: Claim | None) -> Numbering:
     block, record = journal.tail.block, journal.tail.next_record
     if claim is not None:
         record = max(record, claim.next_record)
-        block = max(block, claim.cursor.block if claim.cursor is not None else 0)
+        block = max(block, claim.reached)
     return Numbering(block + 1, record)

@@ -168,8 +168,11 @@ class Requests(msgspec.Struct, frozen=True):
 class TableWriter(Protocol):
     """The writing side of a store, for one node."""
 
-    def claim(self, node: int, journal: str, *, adopt: bool) -> Claim:
+    def claim(self, node: int, journal: str, *, adopt: bool, to_write: bool = True) -> Claim:
         """Take the node for a journal.
+
+        Without `to_write` nothing goes on from the cursor: where the database may have forgotten rows behind
+        it, it is left to the next claim to go back.
 
         Raises:
             NodeClaimedError: the node belongs to another journal, and `adopt` is false.

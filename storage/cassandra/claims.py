@@ -109,8 +109,11 @@ class Claims:
             raise NodeClaimedError(f"{shown(self._connected.settings)}: no node was claimed")
         return self._node
 
-    def claim(self, node: int, journal: str, *, adopt: bool) -> Claim:
-        """Take the node; where one of the cluster started anew, the cursor goes back to what is durable."""
+    def claim(self, node: int, journal: str, *, adopt: bool, to_write: bool = True) -> Claim:
+        """Take the node; where one of the cluster started anew, the cursor goes back to what is durable.
+
+        That is noted once, so it is not for who only looks.
+        """
         state = self._read(node, journal)
         if state.owner not in (None, journal) and not adopt:
             raise NodeClaimedError(
@@ -119,12 +122,12 @@ class Claims:
                 " lost"
             )
         found = self._connected.generations()
-        generations = state.generations | found
+        generations = state.generations | found if to_write else state.generations
         if state.owner != journal:
             self._take(node, journal, generations, state.owner)
         reached = state.cursor or _NOWHERE
         cursor = state.cursor
-        if cursor is not None and restarted(state.generations, found):
+        if cursor is not None and to_write and restarted(state.generations, found):
             cursor = state.durable
             self._change(_GO_BACK, cursor, [generations], _Key(node, journal), reached.block)
         self._node, self._journal, self._next_record = node, journal, state.next_record

@@ -71,9 +71,9 @@ class CassandraTableWriter:
         self._purge = CassandraPurge(connected, self._flight, whole_buckets=self._life_s is not None)
         self._known_days: set[int] = set()
 
-    def claim(self, node: int, journal: str, *, adopt: bool) -> Claim:
+    def claim(self, node: int, journal: str, *, adopt: bool, to_write: bool = True) -> Claim:
         """Take the node for a journal; see `TableWriter`."""
-        claim = self._claims.claim(node, journal, adopt=adopt)
+        claim = self._claims.claim(node, journal, adopt=adopt, to_write=to_write)
         self._accounts = CassandraAccounts(self._connected, node)
         self._rejects = CassandraRejects(self._connected, node, self._quota, self._recount_s)
         self._forget()

@@ -36,8 +36,9 @@ class MemoryTableWriter:
         self._node: int | None = None
         self._durable = 0
 
-    def claim(self, node: int, journal: str, *, adopt: bool) -> Claim:
+    def claim(self, node: int, journal: str, *, adopt: bool, to_write: bool = True) -> Claim:
         """Take the node for a journal; see `TableWriter`."""
+        del to_write
         owner = self._tables.owners.get(node, journal)
         if owner != journal and not adopt:
             raise NodeClaimedError(f"node {node} belongs to journal {owner}, not to {journal}")

@@ -39,8 +39,9 @@ class SqliteTableWriter:
         self._node: int | None = None
         self._durable = 0
 
-    def claim(self, node: int, journal: str, *, adopt: bool) -> Claim:
+    def claim(self, node: int, journal: str, *, adopt: bool, to_write: bool = True) -> Claim:
         """Take the node for a journal; see `TableWriter`."""
+        del to_write  # nothing is ever forgotten here
         with transaction(self._connection, self._path):
             owner = self._owner(node)
             if owner not in (None, journal) and not adopt:

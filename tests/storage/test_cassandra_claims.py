@@ -69,3 +69,21 @@ def test_nothing_is_there_for_good_while_a_node_that_nobody_has_heard_of_may_hav
             patched.setattr(connected, "members", lambda: members | {uuid4()})
             assert claims.durable() == 0
         assert claims.durable() == 1
+
+
+@pytest.mark.cassandra
+def test_who_only_looks_leaves_going_back_to_who_writes(
+    tmp_path: Path, cassandra_settings: CassandraSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server claims its node before its sink does; the sink has to know how far the rows had come."""
+    store = CassandraStore(tmp_path, RejectQuota(), cassandra_settings)
+    store.writer().close()
+    with closing(Connected(store.settings)) as connected:
+        claims = Claims(use(connected))
+        claims.claim(3, "journal", adopt=False)
+        claims.move(None, Place(1, 20))
+        restarted = {host: generation + 1 for host, generation in connected.generations().items()}
+        monkeypatch.setattr(connected, "generations", lambda: restarted)
+        for to_write, block in ((False, 1), (False, 1), (True, 0)):
+            found = Claims(connected).claim(3, "journal", adopt=False, to_write=to_write)
+            assert (found.cursor.block if found.cursor else 0, found.reached) == (block, 1)
