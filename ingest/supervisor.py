@@ -6,10 +6,14 @@ RUNNING                              report: WAITING          RESTARTING
 WAITING    report without: RUNNING                            RESTARTING
 RESTARTING after a rest: STARTING
 STOPPED    for good, when the server ends
+
+One that says nothing for `SILENT_S` while blocks wait for it is ended by force: it hangs, be it in a library.
+Whatever it does, a write or an attempt to reach the database, takes a small part of that.
 """
 
 import asyncio
 import sys
+import time
 from asyncio.subprocess import PIPE
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +33,10 @@ _LONGEST_REST_S: Final = 5.0
 _END_S: Final = 5.0
 _NOTED_EVERY_US: Final = 1_000_000
 _UNREAD_BYTES: Final = 65536
+_LOOK_S: Final = 5.0
+
+SILENT_S: Final = 300.0
+"""Without a word for so long, with work to do, a sink hangs."""
 
 _log = structlog.get_logger("sink")
 
@@ -92,6 +100,9 @@ class Supervisor:
         self._block = self._stamp_us = self._newest = 0
         self._noted: deque[_Noted] = deque()
         self._moved = asyncio.Event()
+        self._quiet_since = time.monotonic()
+        """Since when it has said nothing, or had nothing to say."""
+
         self._count(SinkReport(0))  # so that every series is there from the start
         metrics.sink_restarts.labels(name)
 
@@ -118,6 +129,8 @@ class Supervisor:
 
     def committed(self, block: int, stamp_us: int) -> None:
         """Tell the sink which block is the newest durable one, and when it was made."""
+        if self._block >= self._newest:
+            self._quiet_since = time.monotonic()
         self._newest = block
         if not self._noted or stamp_us >= self._noted[-1].stamp_us + _NOTED_EVERY_US:
             self._noted.append(_Noted(block, stamp_us))
@@ -194,8 +207,26 @@ class Supervisor:
         return await process.wait()
 
     async def _hear_all(self, stdout: asyncio.StreamReader) -> None:
-        async for line in stdout:
+        self._quiet_since = time.monotonic()
+        while line := await self._line(stdout):
+            self._quiet_since = time.monotonic()
             self._hear(msgspec.json.decode(line, type=SinkReport))
+
+    async def _line(self, stdout: asyncio.StreamReader) -> bytes:
+        """What it says next; nothing when its process has ended, which is seen to if it hangs."""
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    return await stdout.readline()
+            except TimeoutError:
+                if self._block < self._newest and time.monotonic() > self._quiet_since + SILENT_S:
+                    self._quiet_since = time.monotonic()
+                    self._end_hanging()
+
+    def _end_hanging(self) -> None:
+        _log.error("sink_hangs", sink=self._name, silent_s=SILENT_S)
+        if self._process is not None:
+            _kill(self._process)
 
     def _hear(self, report: SinkReport) -> None:
         if report.trouble and report.trouble != self._trouble:

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from ingest import supervisor as supervising
 from ingest.claims import Sighting
 from ingest.metrics import IngestMetrics
 from ingest.sink import SinkReport, SinkTask
@@ -220,6 +221,29 @@ async def test_a_sink_that_hangs_delays_only_itself(tmp_path: Path) -> None:
         assert not await line.supervisor.flush(0.2)
         os.kill(pid, signal.SIGCONT)
         assert await line.supervisor.flush(30)
+        assert line.is_complete()
+
+
+async def test_a_sink_that_hangs_for_long_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one that has work to do: it has said nothing while there was none, either."""
+    monkeypatch.setattr(supervising, "SILENT_S", 1.0)
+    monkeypatch.setattr(supervising, "_LOOK_S", 0.1)
+    async with running(tmp_path) as line:
+        line.commit(5)
+        assert await line.supervisor.flush(30)
+        pid = line.process()
+        await asyncio.sleep(2)
+        line.commit(5)
+        assert await line.supervisor.flush(30)
+        assert line.process() == pid
+        os.kill(pid, signal.SIGSTOP)
+        with capture_logs() as lines:
+            line.commit(20)
+            assert await line.supervisor.flush(30)
+        assert [each["event"] for each in lines].count("sink_hangs") == 1
+        assert line.process() != pid
         assert line.is_complete()
 
 
