@@ -5,8 +5,9 @@ wall clock is held against the monotonic one: a difference of more than an hour 
 followed, the monotonic clock carries the time on. Small steps (a time server's corrections) are followed.
 
 At start there is only the journal to hold the wall clock against. Within one boot of the machine the
-boot clock measures how long the server was off; across boots nobody knows, so there only a clock behind
-the last stamp, or a month ahead of it, is doubted.
+boot clock measures how long the server was off: a clock is right that agrees with what the wall clock said
+then, or with the time that the server went by. Across boots nobody knows, so there only a clock behind the
+last stamp, or a month ahead of it, is doubted.
 """
 
 import time
@@ -33,6 +34,8 @@ class ClockReading(msgspec.Struct, frozen=True):
 
     since_boot_us: int
     boot: str
+    followed_us: int | None = None
+    """The time that a running server goes by, which differs where the wall clock has jumped."""
 
     @classmethod
     def now(cls) -> "ClockReading":
@@ -49,8 +52,9 @@ def check_clock(now: ClockReading, then: ClockReading, last_us: int) -> None:
         ClockError: it did; the message says from when to when.
     """
     if now.boot and now.boot == then.boot:
-        expected = then.wall_us + now.since_boot_us - then.since_boot_us
-        doubtful = abs(now.wall_us - expected) > HOUR_US
+        off_us = now.since_boot_us - then.since_boot_us
+        known = [then.wall_us] if then.followed_us is None else [then.wall_us, then.followed_us]
+        doubtful = all(abs(now.wall_us - us - off_us) > HOUR_US for us in known)
     else:
         doubtful = not last_us - HOUR_US <= now.wall_us <= last_us + MONTH_US
     if doubtful:
@@ -90,9 +94,9 @@ class StampClock:
         return self._last_us
 
     def reading(self) -> ClockReading:
-        """All clocks at this moment, with the time that is followed in place of a wall clock that isn't."""
-        wall_us = self._monotonic_ns() // 1000 + self._offset_us
-        return msgspec.structs.replace(ClockReading.now(), wall_us=wall_us)
+        """All clocks at this moment, and the time that is followed."""
+        followed_us = self._monotonic_ns() // 1000 + self._offset_us
+        return msgspec.structs.replace(ClockReading.now(), followed_us=followed_us)
 
 
 def _show(us: int) -> str:

@@ -29,7 +29,7 @@ from ingest.errors import JournalError
 from ingest.journal import JournalReader, require_free_numbers
 from parser.block import Block
 from parser.parsed import ParsedBlock
-from storage.base import Cursor, DamagedBlock, Requests, TableWriter
+from storage.base import AHEAD_MS, Cursor, DamagedBlock, Requests, TableWriter
 from storage.errors import CursorMovedError, DatabaseRestartedError, StorageError
 from storage.factory import open_writer
 from storage.settings import StorageSettings
@@ -41,7 +41,6 @@ _PURGE_EVERY_S: Final = 60.0
 _PURGE_S: Final = 0.5
 """Longest time between two writes that goes into deleting, but for one step."""
 
-_AHEAD_MS: Final = 3_600_000
 _DAY_MS: Final = 86_400_000
 
 
@@ -82,8 +81,8 @@ class SinkReport(msgspec.Struct, frozen=True, omit_defaults=True):
     gap: tuple[int, int] | None = None
     """First and last block that it needed and the journal has no more."""
 
-    ahead: bool | None = None
-    """Whether its stamps are so far ahead of the database's clock that it purges nothing; None is no news."""
+    held: str | None = None
+    """Why it purges nothing, in words; empty where it does again, None where that is no news."""
 
     log_bytes: int = 0
     sightings: list[Sighting] = []
@@ -136,8 +135,9 @@ class _Sink:
         self._orders = orders
         self._out = out
         self._writer = writer
+        seen = self._writer.claim(task.node, task.journal, adopt=False, to_write=False)
+        require_free_numbers(Path(task.folder), seen)
         claim = self._writer.claim(task.node, task.journal, adopt=False)
-        require_free_numbers(Path(task.folder), claim)
         self._cursor = claim.cursor
         self._reached = claim.reached
         self._reader = JournalReader(Path(task.folder), claim.cursor_record)
@@ -146,7 +146,7 @@ class _Sink:
         self._sightings = Sightings()
         self._purged = 0.0
         self._newest_us = 0
-        self._ahead = False
+        self._ahead, self._compared, self._held = False, float("-inf"), ""
         again = (self._read + 1, claim.reached) if claim.reached > self._read else None
         self._report(SinkReport(self._read, again=again))
 
@@ -238,22 +238,38 @@ class _Sink:
         keep_days = self._task.storage.keep_days
         if keep_days is None or not self._newest_us or time.monotonic() < self._purged + _PURGE_EVERY_S:
             return False
-        before = self._newest_us // 1000 - int(keep_days * _DAY_MS)
-        more = not self._is_ahead() and self._purge_some(before, stored)
+        try:
+            more = not self._is_ahead() and self._purge_some(int(keep_days * _DAY_MS), stored)
+            if not self._ahead:
+                self._tell_held("")
+        except DatabaseRestartedError:
+            raise
+        except StorageError as error:  # nothing that has to be written waits for it
+            more = False
+            self._tell_held(str(error))
         if not more:
             self._purged = time.monotonic()
         return more
 
     def _is_ahead(self) -> bool:
-        """Whether our stamps are far ahead of the database's clock: others may have rows there, too."""
-        ahead = self._newest_us // 1000 > self._writer.clock() + _AHEAD_MS
-        if ahead != self._ahead and self._cursor is not None:
-            self._ahead = ahead
-            self._report(SinkReport(self._cursor.block, ahead=ahead))
-        return ahead
+        """Whether our stamps are far ahead of the database's clock; asked once a minute."""
+        if time.monotonic() >= self._compared + _PURGE_EVERY_S:
+            self._compared = time.monotonic()
+            ahead_ms = self._newest_us // 1000 - self._writer.clock()
+            self._ahead = ahead_ms > AHEAD_MS
+            if self._ahead:
+                self._tell_held(f"stamps are {ahead_ms // 3_600_000} h ahead of the database's clock")
+        return self._ahead
 
-    def _purge_some(self, before: int, stored: int) -> bool:
+    def _tell_held(self, reason: str) -> None:
+        """Tell why nothing is purged, once; nothing as long as it is."""
+        if reason != self._held and self._cursor is not None:
+            self._held = reason
+            self._report(SinkReport(self._cursor.block, held=reason))
+
+    def _purge_some(self, keep_ms: int, stored: int) -> bool:
         """Delete for a moment; whether more is left."""
+        before = self._newest_us // 1000 - keep_ms
         done, until = 0, time.monotonic() + _PURGE_S
         while done <= 2 * stored and time.monotonic() < until and not self._orders.over:
             step = self._writer.purge(before)

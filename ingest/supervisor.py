@@ -255,9 +255,10 @@ class Supervisor:
             _log.error("damaged_blocks", sink=self._name, blocks=report.damaged, records=report.set_aside)
         if report.again is not None:
             _log.info("written_again", sink=self._name, first=report.again[0], last=report.again[1])
-        if report.ahead is not None:
-            log, event = (_log.error, "nothing_is_purged") if report.ahead else (_log.info, "purging_goes_on")
-            log(event, sink=self._name)
+        if report.held:
+            _log.error("nothing_is_purged", sink=self._name, reason=report.held)
+        elif report.held is not None:
+            _log.info("purging_goes_on", sink=self._name)
 
     def _count(self, report: SinkReport) -> None:
         metrics, name = self._metrics, self._name

@@ -17,6 +17,8 @@ from parser.parsed import ParsedBlock
 from parser.verdicts import Accepted
 
 MINUTE_MS: Final = 60_000
+AHEAD_MS: Final = 3_600_000
+"""By stamps that are further ahead of the database's clock nothing is deleted: others have rows there."""
 
 SERVER_LOST: Final = "server_lost"
 """Why a connection was closed that the next server found open."""

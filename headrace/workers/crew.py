@@ -16,7 +16,7 @@ from headrace.config import Config
 from headrace.logs import LogFormat, set_level
 from headrace.starting import StartOptions
 from headrace.workers.figures import WorkerFigures, WorkerMetrics
-from headrace.workers.messages import WorkerTask
+from headrace.workers.messages import WorkerTask, encode
 from headrace.workers.plan import Plan
 from headrace.workers.worker import Worker, WorkerState
 from ingest.claims import Claims
@@ -98,7 +98,9 @@ class Crew:
 
         Raises:
             CertificateError: certificates can't be used; nothing was changed.
+            ConfigError: it is too large for the workers; likewise.
         """
+        encode(config)  # else nobody could be told of it
         if config.ingest.tls_cert is not None:
             await asyncio.to_thread(Certificates, config.ingest)
         set_level(config.log.stderr_level)

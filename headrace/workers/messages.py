@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from headrace.config import Config
+from headrace.errors import ConfigError
 from headrace.logs import LogFormat
 from headrace.workers.figures import Family
 from headrace.workers.plan import Plan
@@ -114,8 +115,14 @@ _orders: Final[msgspec.msgpack.Decoder[Order | Config]] = msgspec.msgpack.Decode
 
 
 def encode(said: Message | WorkerTask | Order | Config) -> bytes:
-    """A message, a task or an order with its length."""
+    """A message, a task or an order with its length.
+
+    Raises:
+        ConfigError: it is longer than any may be, which only a configuration can be.
+    """
     data = _encoder.encode(said)
+    if len(data) > MESSAGE_BYTES:
+        raise ConfigError(f"a configuration of {len(data) >> 20} MiB is more than workers can be told")
     return _LENGTH.pack(len(data)) + data
 
 

@@ -107,9 +107,10 @@ class Worker:
         """Begin, and wait until it listens.
 
         Raises:
-            ConfigError: it says why it can't start.
+            ConfigError: it says why it can't start, or can't be told what to do.
             FailedError: it ended without a word, or nobody watches over it any more.
         """
+        encode(self._task)  # else nobody could be told of it
         self._watching = asyncio.create_task(self._watch(), name=f"worker {self.number}")
         self._vital.watch(self._watching)
         self._watching.add_done_callback(self._unwatched)

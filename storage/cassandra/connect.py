@@ -43,6 +43,7 @@ from cassandra.query import (
 
 from storage.cassandra.encoding import Handler
 from storage.cassandra.meaning import DRIVERS, PASSWORD, shown, translated
+from storage.cassandra.times import to_ms
 from storage.errors import SchemaError, StoreUnavailableError
 from storage.settings import CassandraSettings
 
@@ -56,6 +57,7 @@ _LOOK_S: Final = 0.2
 _RECONNECT_S: Final = 1.0
 _HEARTBEAT_S: Final = 10.0
 _ASKED_AT_ONCE: Final = 64
+_NOW: Final = "SELECT toTimestamp(now()) FROM system.local"
 
 _LATE: Final = (OperationTimedOut, Timeout)
 
@@ -190,6 +192,11 @@ class Connected:
                 rows[place] = of_late
         with translated(self.settings):
             return [_or_raise(result) for result in rows]
+
+    def clock(self) -> int:
+        """What time it is at one of the nodes, in milliseconds."""
+        (rows,) = self.ask([self.bound(_NOW)])
+        return to_ms(rows[0][0])
 
     def generations(self) -> dict[UUID, int]:
         """When each node that can be reached was started, by its id; a new start is a greater number."""

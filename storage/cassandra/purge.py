@@ -21,7 +21,7 @@ from parser.block import from_seq
 from storage.base import MINUTE_MS, minute_of
 from storage.cassandra.claims import compare_and_set
 from storage.cassandra.connect import Connected
-from storage.cassandra.days import days_of, nodes_of
+from storage.cassandra.days import days_of, forget_day, nodes_of
 from storage.cassandra.flight import Flight
 from storage.cassandra.lots import lots
 from storage.cassandra.meaning import meaning
@@ -30,7 +30,10 @@ from storage.cassandra.tables import check_tables
 from storage.cassandra.times import to_ms, to_ms_or_none
 
 _STEP: Final = 256
-"""Statements, or devices, in a step."""
+"""Statements in a step."""
+
+_DEVICES: Final = 32
+"""Devices whose buckets are asked for together; after a long time each may have thousands."""
 
 _PURGED: Final = """SELECT before, last_seq, ledger_stored, ledger_rejected, ledger_unkept, ledger_empty,
     connections_stored, connections_rejected, connections_unkept, connections_empty
@@ -41,7 +44,7 @@ _SET_ASIDE, _REJECTED = 2, 4
 """Columns of it."""
 
 _CLOSED: Final = """SELECT connection, closed_at, stored, rejected, unkept, empty, accepted FROM connections
-    WHERE node = ? AND day = ?"""
+    WHERE node = ? AND day = ? AND connection < ?"""
 RAISE: Final = """UPDATE purged SET before = ?, last_seq = ?, ledger_stored = ?, ledger_rejected = ?,
     ledger_unkept = ?, ledger_empty = ?, connections_stored = ?, connections_rejected = ?,
     connections_unkept = ?, connections_empty = ? WHERE node = ? IF before = ?"""
@@ -58,8 +61,7 @@ _LATEST: Final = "SELECT shard, device_id, node, seq, received_at FROM latest_re
 _BUCKETS: Final = "SELECT device_id, bucket FROM device_buckets WHERE device_id = ? AND bucket < ?"
 _FORGET_READINGS: Final = """DELETE FROM readings USING TIMESTAMP ? WHERE device_id = ? AND bucket = ?
     AND received_at < ?"""
-_FORGET_BUCKET: Final = "DELETE FROM device_buckets USING TIMESTAMP ? WHERE device_id = ? AND bucket = ?"
-_FORGET_DAY: Final = "DELETE FROM days USING TIMESTAMP ? WHERE node = ? AND day = ?"
+_FORGET_BUCKETS: Final = "DELETE FROM device_buckets USING TIMESTAMP ? WHERE device_id = ? AND bucket <= ?"
 _ANY: Final = (
     "SELECT minute FROM ledger WHERE node = ? AND day = ? LIMIT 1",
     "SELECT connection FROM connections WHERE node = ? AND day = ? LIMIT 1",
@@ -117,42 +119,35 @@ class CassandraPurge:
         self._flight = flight
         self._width = connected.settings.bucket_hours * HOUR_MS
         self._grain = self._width if whole_buckets else MINUTE_MS
-        self._pass: Iterator[int] = iter(())
-        self._before = self._readings_before = 0
+        self._pass: tuple[int, Iterator[int]] | None = None
+        self._readings_before = 0
 
     def step(self, before: int) -> int:
         """Do some of what is to be done with all received before this time's minute; 0 when all is done."""
         before = minute_of(before)
-        done = self._next()
-        if not done and self._before != before:
-            self._pass, self._before = self._work(before), before
-            done = self._next()
-        if not done:
-            self._before = 0
-        return done
-
-    def _next(self) -> int:
-        try:
-            return next(self._pass, 0)
-        except BaseException:
-            self._before = 0
-            raise
+        while True:
+            of, steps = self._pass or (before, self._work(before))
+            self._pass = None  # one that fails is over
+            if done := next(steps, 0):
+                self._pass = of, steps
+                return done
+            if of == before:
+                return 0
 
     def _work(self, before: int) -> Iterator[int]:
-        """A pass; each step says how much it did."""
-        days = self._days(before)
-        for node, its_days in days.items():
-            self._raise(node, its_days, before)
-        for node, its_days in days.items():
-            yield from self._delivered(self._rejects(node, its_days, before))
+        """A pass; each step says how much it did. Nothing in it holds more than a day of a node at once."""
+        nodes = nodes_of(self._connected)
+        for node, days in zip(nodes, days_of(self._connected, *nodes), strict=True):
+            old = [day for day in reversed(days) if day < before]
+            yield from self._raise(node, old, before)
+            for day in old:
+                yield from self._of_day(node, day, before)
         readings_before = before - before % self._grain
         if readings_before > self._readings_before:
-            yield from self._readings(readings_before)
-            yield from self._delivered(self._latest(readings_before))
+            latest = self._ask(_LATEST)
+            yield from self._readings(sorted({row[1] for row in latest}), readings_before)
+            yield from self._delivered(self._latest(latest, readings_before))
             self._readings_before = readings_before
-        for node, its_days in days.items():
-            yield from self._delivered(self._old_books(node, its_days, before))
-            yield from self._delivered(self._empty_days(node, its_days, before))
 
     def _delivered(self, statements: Iterable[Any]) -> Iterator[int]:
         """Send them, some at a time."""
@@ -167,92 +162,82 @@ class CassandraPurge:
         (rows,) = self._connected.ask([self._connected.bound(cql, *values)])
         return rows
 
-    def _of_days(self, cql: str, node: int, days: list[int], *values: Any) -> Iterator[tuple[int, Any]]:
-        """Each day with what is found there."""
-        asked = [self._connected.bound(cql, node, day, *values) for day in days]
-        return zip(days, self._connected.ask(asked), strict=True)
+    # The books.
 
-    def _days(self, before: int) -> dict[int, list[int]]:
-        """The days of each node that begin before this time."""
-        nodes = nodes_of(self._connected)
-        found = zip(nodes, days_of(self._connected, *nodes), strict=True)
-        return {node: [day for day in days if day < before] for node, days in found}
-
-    def _readings(self, before: int) -> Iterator[int]:
-        """Of one device after the other what it has of that age, without looking whether it has any."""
-        bound = self._connected.bound
-        devices = sorted({row[1] for row in self._ask(_LATEST)})
-        for some in lots(devices, _STEP):
-            found = self._connected.ask([bound(_BUCKETS, device, before) for device in some])
-            old = [(device, to_ms(bucket)) for rows in found for device, bucket in rows]
-            stamp = _stamp(before)
-            yield from self._delivered(bound(_FORGET_READINGS, stamp, *place, before) for place in old)
-            ended = [place for place in old if place[1] + self._width <= before]
-            yield from self._delivered(bound(_FORGET_BUCKET, stamp, *place) for place in ended)
-            yield len(some)
-
-    def _latest(self, before: int) -> Iterator[Any]:
-        for *key, seq, at in self._ask(_LATEST):
-            if to_ms(at) < before:  # its write timestamp is its number, not its time
-                yield self._connected.bound(_FORGET_LATEST, from_seq(seq)[1], *key)
-
-    def _raise(self, node: int, days: list[int], before: int) -> None:
+    def _raise(self, node: int, days: list[int], before: int) -> Iterator[int]:
         """Take the sums of what is old into `purged`, unless somebody has done it already."""
         while True:
             known = read_purged(self._connected, node)
             since = known.before or 0
             if known.before is not None and before <= known.before:
                 return
-            minutes = [row for row in self._minutes(node, days, before) if to_ms(row[0]) >= since]
-            closed = [row for row in self._closed(node, days, before) if to_ms(row[1]) >= since]
-            last_seq = max([row[1] for row in minutes], default=known.last_seq)
-            ledger = add_up([known.ledger, *map(sums_of, minutes)])
-            connections = add_up([known.connections, *map(sums_of, closed)])
+            last_seq = known.last_seq
+            ledger: tuple[int, ...] = known.ledger
+            connections: tuple[int, ...] = known.connections
+            for day in days:
+                minutes = [row for row in self._minutes(node, day, before) if to_ms(row[0]) >= since]
+                last_seq = max([row[1] for row in minutes], default=last_seq)
+                ledger = add_up([ledger, *map(sums_of, minutes)])
+                closed = [row for row in self._closed(node, day, before) if _was_closed(row, since, before)]
+                connections = add_up([connections, *map(sums_of, closed)])
+                yield 1
             values = (before, last_seq, *ledger, *connections, node, known.before)
             if compare_and_set(self._connected, RAISE, *values):
                 return
 
-    def _minutes(self, node: int, days: list[int], before: int) -> Iterator[tuple[Any, ...]]:
+    def _minutes(self, node: int, day: int, before: int) -> list[tuple[Any, ...]]:
         """Those that count; what is left of one that was deleted does not."""
-        for _, rows in self._of_days(_MINUTES, node, days, before):
-            yield from (row for row in rows if row[1] is not None)
+        return [row for row in self._ask(_MINUTES, node, day, before) if row[1] is not None]
 
-    def _closed(self, node: int, days: list[int], before: int) -> Iterator[tuple[Any, ...]]:
-        """Connections that were closed before: they were opened before, on one of these days."""
-        for _, rows in self._of_days(_CLOSED, node, days):
-            yield from (row for row in rows if _is_old(row[1], before))
+    def _closed(self, node: int, day: int, before: int) -> list[tuple[Any, ...]]:
+        """Connections of a day that can have been closed before: a number is the stamp of an opening."""
+        return self._ask(_CLOSED, node, day, before * 1000)
 
-    def _rejects(self, node: int, days: list[int], before: int) -> Iterator[Any]:
+    def _of_day(self, node: int, day: int, before: int) -> Iterator[int]:
+        """Delete what is old of a day, whose sums are in `purged`; rejects before what tells of them."""
+        minutes = self._ask(_MINUTES, node, day, before)
+        yield from self._delivered(self._rejects(node, day, minutes, before))
+        yield from self._delivered(self._old_books(node, day, minutes, before))
+        if day + DAY_MS <= before and not any(self._ask(cql, node, day) for cql in _ANY):
+            yield from self._delivered([forget_day(self._connected, node, day, _end_us(before))])
+
+    def _rejects(self, node: int, day: int, minutes: list[tuple[Any, ...]], before: int) -> Iterator[Any]:
         """Up to the last number that the ledger knows of: there may be many, so nobody looks at them."""
-        for day, rows in self._of_days(_MINUTES, node, days, before):
-            for count, deletion in ((_REJECTED, _FORGET_REJECTS), (_SET_ASIDE, _FORGET_ASIDE)):
-                last = max((row[1] for row in rows if row[1] is not None and row[count]), default=None)
-                if last is not None:
-                    yield self._connected.bound(deletion, _stamp(before), node, day, last)
+        for count, deletion in ((_REJECTED, _FORGET_REJECTS), (_SET_ASIDE, _FORGET_ASIDE)):
+            last = max((row[1] for row in minutes if row[1] is not None and row[count]), default=None)
+            if last is not None:
+                yield self._connected.bound(deletion, _stamp(before), node, day, last)
 
-    def _old_books(self, node: int, days: list[int], before: int) -> Iterator[Any]:
+    def _old_books(self, node: int, day: int, minutes: list[tuple[Any, ...]], before: int) -> Iterator[Any]:
         bound, stamp = self._connected.bound, _stamp(before)
-        for day, rows in self._of_days(_MINUTES, node, days, before):
-            if rows:
-                yield bound(_FORGET_MINUTES, stamp, node, day, before)
-        for day, rows in self._of_days(_CLOSED, node, days):
-            for above, last in _runs((row[0], _is_old(row[1], before)) for row in reversed(rows)):
-                yield bound(_FORGET_CONNECTIONS, stamp, node, day, above, last)
+        if minutes:
+            yield bound(_FORGET_MINUTES, stamp, node, day, before)
+        ascending = reversed(self._closed(node, day, before))
+        for above, last in _runs((row[0], _was_closed(row, 0, before)) for row in ascending):
+            yield bound(_FORGET_CONNECTIONS, stamp, node, day, above, last)
 
-    def _empty_days(self, node: int, days: list[int], before: int) -> Iterator[Any]:
-        """Days that are over and of which nothing is left: nobody has to look there any more.
+    # Readings.
 
-        Should anything come there yet, it is noted with a newer stamp than this.
-        """
-        over = [day for day in days if day + DAY_MS <= before]
-        for cql in _ANY:
-            over = [day for day, rows in self._of_days(cql, node, over) if not rows]
-        for day in over:
-            yield self._connected.bound(_FORGET_DAY, _end_us(before), node, day)
+    def _readings(self, devices: list[str], before: int) -> Iterator[int]:
+        """Of one device after the other what it has of that age, without looking whether it has any."""
+        bound, stamp = self._connected.bound, _stamp(before)
+        for some in lots(devices, _DEVICES):
+            found = self._connected.ask([bound(_BUCKETS, device, before) for device in some])
+            old = [(device, to_ms(bucket)) for rows in found for device, bucket in rows]
+            yield from self._delivered(bound(_FORGET_READINGS, stamp, *place, before) for place in old)
+            last = before - self._width
+            ended = sorted({device for device, bucket in old if bucket <= last})
+            yield from self._delivered(bound(_FORGET_BUCKETS, stamp, device, last) for device in ended)
+            yield len(some)
+
+    def _latest(self, rows: Iterable[tuple[Any, ...]], before: int) -> Iterator[Any]:
+        for *key, seq, at in rows:
+            if to_ms(at) < before:  # its write timestamp is its number, not its time
+                yield self._connected.bound(_FORGET_LATEST, from_seq(seq)[1], *key)
 
 
-def _is_old(closed_at: Any, before: int) -> bool:
-    return closed_at is not None and to_ms(closed_at) < before
+def _was_closed(connection: tuple[Any, ...], since: int, before: int) -> bool:
+    return connection[1] is not None and since <= to_ms(connection[1]) < before
 
 
 def _runs(connections: Iterable[tuple[int, bool]]) -> Iterator[tuple[int, int]]:

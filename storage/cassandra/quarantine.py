@@ -18,6 +18,7 @@ from storage.cassandra.connect import Connected
 from storage.cassandra.days import days_of, nodes_of
 from storage.cassandra.encoding import shard_of
 from storage.cassandra.meaning import translated
+from storage.cassandra.purge import read_purged
 from storage.cassandra.rows import BUCKET, INSERT, LATEST
 from storage.cassandra.schema import HOUR_MS, day_of, expiring
 from storage.cassandra.tables import use
@@ -67,8 +68,9 @@ class CassandraQuarantine:
         """Move a reject to the readings; see `Quarantine`."""
         node, day = from_seq(rejected.seq)[0], day_of(rejected.received_at)
         known = self._rows(_STAMP, node, day, rejected.seq)
-        if not known:
-            return False
+        purged = read_purged(self._connected, node).before
+        if not known or (purged is not None and rejected.received_at < purged):
+            return False  # what is purged does not count any more, on either side
         batch = BatchStatement(BatchType.LOGGED)
         for statement in self._statements(rejected, record, node, *known[0]):
             batch.add(statement)

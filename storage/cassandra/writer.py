@@ -17,6 +17,7 @@ from storage.base import Claim, Cursor, DamagedBlock, Requests, Written
 from storage.cassandra.books import CassandraAccounts
 from storage.cassandra.claims import Claims, Place
 from storage.cassandra.connect import Connected
+from storage.cassandra.days import note_day
 from storage.cassandra.expiry import countable_s
 from storage.cassandra.flight import Flight
 from storage.cassandra.meaning import meaning
@@ -25,11 +26,9 @@ from storage.cassandra.rejects import CassandraRejects, connections_of
 from storage.cassandra.rows import RowWriter
 from storage.cassandra.schema import day_of, life_s
 from storage.cassandra.tables import check_tables, create_tables
-from storage.cassandra.times import to_ms
 from storage.rows import Rows
 from storage.settings import CassandraSettings, RejectQuota
 
-DAY: Final = "INSERT INTO days (node, day) VALUES (?, ?) USING TIMESTAMP ?"
 _ASIDE: Final = """INSERT INTO set_aside_records (node, day, seq, received_at, device_id, reading, why)
     VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"""
 
@@ -101,7 +100,7 @@ class CassandraTableWriter:
 
     def clock(self) -> int:
         """That of one of its nodes; see `TableWriter`."""
-        return to_ms(self._connected.execute("SELECT toTimestamp(now()) FROM system.local")[0][0])
+        return self._connected.clock()
 
     def purge(self, before: int) -> int:
         """Delete a small step of what is old; see `TableWriter`."""
@@ -166,7 +165,7 @@ class CassandraTableWriter:
         """The days of the node that nobody has noted yet."""
         new = self._accounts.days(blocks) - self._known_days
         for day in new:
-            yield self._connected.bound(DAY, self._claims.node, day, _stamp_of(blocks[-1]))
+            yield note_day(self._connected, self._claims.node, day, _stamp_of(blocks[-1]))
         self._known_days |= new
 
     def _set_aside(

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 
 from parser.block import from_seq
 from parser.settings import VALUES
-from storage.base import MINUTE_MS, Connection, LedgerMinute, Reading, Rejected, minute_of
+from storage.base import AHEAD_MS, MINUTE_MS, Connection, LedgerMinute, Reading, Rejected, minute_of
 from storage.cassandra.books import PUT_CLOSING, PUT_MINUTE, PUT_OPENING, PUT_SUMS, connection_day
 from storage.cassandra.connect import Connected
-from storage.cassandra.days import days_of
+from storage.cassandra.days import days_of, note_day
 from storage.cassandra.encoding import Batches, starts_of
 from storage.cassandra.expiry import countable_each_s
 from storage.cassandra.flight import Flight
-from storage.cassandra.meaning import meaning
+from storage.cassandra.meaning import meaning, shown
 from storage.cassandra.purge import RAISE, CassandraPurge, read_purged
 from storage.cassandra.rejects import INSERT as INSERT_REJECT
 from storage.cassandra.replicas import Replicas
@@ -38,8 +38,8 @@ from storage.cassandra.rows import open_encoder
 from storage.cassandra.schema import day_of, expiring, life_s
 from storage.cassandra.tables import check_tables
 from storage.cassandra.times import to_ms
-from storage.cassandra.writer import DAY
 from storage.copying.source import SourceNode, SourceState
+from storage.errors import StorageError
 from storage.rows import Rows
 
 _REJECTS: Final = "SELECT seq, received_at FROM rejected_records WHERE node = ? AND day = ?"
@@ -71,7 +71,17 @@ class Target:
         self._number = 0
 
     def begin(self, state: SourceState, number: int) -> None:
-        """Begin a pass over a source in this state."""
+        """Begin a pass over a source in this state.
+
+        Raises:
+            StorageError: its newest time is far ahead of the cluster's clock, and what is old by it would go.
+        """
+        if self._keep_s is not None and state.newest > self._connected.clock() + AHEAD_MS:
+            raise StorageError(
+                f"{shown(self._connected.settings)}: the newest rows to be copied are of a time that is far"
+                " ahead of the cluster's clock, and whatever is older than [storage] keep_days by that would"
+                " be deleted there; copy without keep_days"
+            )
         self._newest = state.newest
         self._number = min(number, 999)
 
@@ -120,7 +130,7 @@ class Target:
 
     def days(self, node: int, days: set[int]) -> None:
         """Note the days of a node that have rows."""
-        self._deliver(self._connected.bound(DAY, node, day, day * 1000) for day in sorted(days))
+        self._deliver(note_day(self._connected, node, day, day * 1000) for day in sorted(days))
 
     def purged(self, node: SourceNode) -> None:
         """Write what was purged, unless more is purged here already."""

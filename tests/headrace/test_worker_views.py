@@ -17,10 +17,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.testing import capture_logs
 
 from headrace.config import Config, decode_config
-from headrace.errors import FailedError
+from headrace.errors import ConfigError, FailedError
 from headrace.starting import StartOptions, warn_of_others
 from headrace.workers import crew as crew_room
-from headrace.workers import process
+from headrace.workers import messages, process
 from headrace.workers.crew import Crew
 from headrace.workers.figures import WorkerFigures, WorkerMetrics, families
 from headrace.workers.forwarding import Forwarder
@@ -263,6 +263,14 @@ class Serving:
     async def stop(self) -> Ending:
         """End, with everything durable."""
         return Ending(durable=True, flushed=True)
+
+
+def test_a_configuration_that_is_too_large_to_be_told_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By who would tell it: a worker that reads half of one understands nothing any more."""
+    monkeypatch.setattr(messages, "MESSAGE_BYTES", 1 << 16)
+    config = Config(ingest=IngestSettings(allow=("10.0.0.0/8",) * 10_000))
+    with pytest.raises(ConfigError, match="more than workers can be told"):
+        encode(config)
 
 
 NONSENSE = [

@@ -127,6 +127,26 @@ async def test_what_is_old_by_the_newest_stamp_is_deleted(tmp_path: Path) -> Non
         assert line.query("SELECT sum(stored) FROM ledger") == [10 * _RECORDS]
 
 
+async def test_a_purge_that_fails_keeps_no_row_from_being_written(tmp_path: Path) -> None:
+    """It is said, and tried again a minute later."""
+    async with running(tmp_path, keep_days=1.0) as line:
+        line.commit(10)
+        assert await line.supervisor.flush(30)
+        with apsw.Connection(str(line.database)) as db:
+            db.execute("CREATE TRIGGER no DELETE ON readings BEGIN SELECT RAISE(ABORT, 'not this'); END")
+        db.close()
+        os.kill(line.process(), signal.SIGKILL)
+        line.stamp_us += 2 * _DAY_US
+        with capture_logs() as lines:
+            line.commit(10)
+            await reached(lambda: "nothing_is_purged" in [each["event"] for each in lines], "the word")
+            for _ in range(5):
+                line.commit(10)
+                assert await line.supervisor.flush(30)
+        assert line.is_complete()
+        assert "sink_waits" not in [each["event"] for each in lines]
+
+
 async def test_by_stamps_far_ahead_of_the_clock_nothing_is_deleted(tmp_path: Path) -> None:
     """Others may have rows in these tables; it is said once."""
     with capture_logs() as lines:

@@ -26,13 +26,14 @@ _MINUTE = """INSERT INTO ledger (node, day, minute, first_seq, last_seq, rejecte
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How many statements were asked since the last call."""
+    """How many statements were asked since the last call; many at once are too many to keep in mind."""
     real, count = Connected.ask, 0
 
     def ask(self: Connected, statements: Any, *, tries: int = 3) -> Any:
         nonlocal count
         statements = list(statements)
         count += len(statements)
+        assert len(statements) <= 64
         return real(self, statements, tries=tries)
 
     def since() -> int:

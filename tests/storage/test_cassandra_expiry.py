@@ -9,10 +9,12 @@ import pytest
 
 from parser.block import Event
 from parser.verdicts import Accepted
-from storage.base import MINUTE_MS, SERVER_LOST
+from storage.base import MINUTE_MS, SERVER_LOST, Cursor
 from storage.cassandra.connect import Connected
 from storage.cassandra.counting import CassandraBooks
 from storage.cassandra.expiry import countable_each_s, countable_s
+from storage.cassandra.flight import Flight
+from storage.cassandra.purge import CassandraPurge
 from storage.cassandra.quarantine import CassandraQuarantine
 from storage.cassandra.rows import INSERT
 from storage.cassandra.schema import HOUR_MS, day_of
@@ -223,6 +225,41 @@ def test_a_reject_that_was_accepted_ends_with_its_minute(
     _purge(writer, now - 2 * _DAY_MS)
     assert len(connected.execute("SELECT minute FROM ledger")) == 1
     assert _reconcile(settings, None).findings == []
+
+
+def test_what_comes_late_for_a_day_that_was_forgotten_is_found(
+    settings: CassandraSettings, connected: Connected, writer: CassandraTableWriter, now: int
+) -> None:
+    """A server was off for longer than rows are kept, while another one purged."""
+    _purge(writer, now - 2 * _DAY_MS)
+    days = "SELECT day FROM days WHERE node = 3"
+    assert day_of(now - 3 * _DAY_MS) not in {to_ms(day) for (day,) in connected.execute(days)}
+    late = Machinery(at=now - 3 * _DAY_MS, record=20)
+    late.next_id = 3
+    block = late.block([(9, record("E0001"))], events=(opened(9), closed(9)))
+    writer.write(Cursor(JOURNAL, 2), [block], JOURNAL)
+    assert day_of(late.at) in {to_ms(day) for (day,) in connected.execute(days)}
+    _purge(writer, now - 2 * _DAY_MS + MINUTE_MS)
+    assert len(connected.execute("SELECT minute FROM ledger")) == 1
+    assert _reconcile(settings, None).findings == []
+
+
+def test_a_reject_that_does_not_count_any_more_is_not_accepted(
+    settings: CassandraSettings, connected: Connected, writer: CassandraTableWriter, now: int
+) -> None:
+    """Its minute is in the sums already, while it is still there."""
+    assert writer
+    before = now - 2 * _DAY_MS
+    purge = CassandraPurge(connected, Flight(connected), whole_buckets=True)
+    assert list(purge._raise(3, [day_of(now - 3 * _DAY_MS)], before))
+    with closing(CassandraQuarantine(settings)) as quarantine:
+        answers = {
+            reject.received_at < before: quarantine.accept(
+                reject, Accepted("G0001", (1.0, 2.0, 3.0, 4.0, 5.0))
+            )
+            for reject in quarantine.page(0, 10)
+        }
+    assert answers == {True: False, False: True}
 
 
 def test_connections_go_in_ranges_between_those_that_stay(settings: CassandraSettings, now: int) -> None:

@@ -1,5 +1,6 @@
 """What is copied from the embedded database to a cluster is the same there, and goes on there."""
 
+import time
 from contextlib import closing
 from uuid import uuid4
 
@@ -8,6 +9,7 @@ import pytest
 from storage.base import MINUTE_MS
 from storage.cassandra.connect import Connected
 from storage.cassandra.tables import use
+from storage.errors import StorageError
 from storage.settings import RejectQuota
 from storage.sqlite import purge
 from tests.storage.building import NOON, Machinery, record
@@ -137,6 +139,18 @@ def test_what_is_left_of_its_life_is_what_a_row_gets(shop: Shop) -> None:
     assert all(7_100 < ttl <= keep_ms // 1000 + 7_200 for _, _, ttl in rows)
     assert findings(shop.target) == []
     shop.check_claims()
+
+
+def test_rows_of_a_time_that_has_not_come_delete_nothing_in_the_cluster(shop: Shop) -> None:
+    """Others may keep theirs there: by the newest time of this file all of them would be old."""
+    shop.copy()
+    before = everything(shop.target)
+    shop.machinery.at = time.time_ns() // 1_000_000 + 30 * 86_400_000
+    shop.machinery.stamp_us = shop.machinery.at * 1000
+    shop.write(shop.source, [shop.machinery.block([(5, record("E0001"))])])
+    with pytest.raises(StorageError, match=r"far ahead of the cluster's clock.*copy without keep_days"):
+        shop.copy(keep_days=20.0)
+    assert everything(shop.target) == before
 
 
 def test_what_outlives_what_cassandra_can_count_is_copied_without_an_end(shop: Shop) -> None:
