@@ -1,4 +1,4 @@
-"""Deleting what is old and did not expire by itself, in small steps.
+"""Deleting what is old, in small steps.
 
 Readings go with their bucket, as soon as all of it is old. An hour later they would expire by themselves,
 which is for times when nobody is there to purge. For who reads there, a deleted bucket is one tombstone, and

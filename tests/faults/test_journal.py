@@ -186,7 +186,7 @@ def test_a_clock_that_jumped_while_the_server_was_off_has_to_be_accepted(
     server.start()
     send(server, "before", 100)
     server.kill()
-    _rewrite_clocks(server, lambda clock: msgspec.structs.replace(clock, wall_us=clock.wall_us - jump_us))
+    _rewrite_clocks(server, lambda clock: _set_back(clock, jump_us))
     status, said = server.refused()
     assert status == 2
     assert "--accept-clock" in said
@@ -201,6 +201,13 @@ def test_a_clock_that_jumped_while_the_server_was_off_has_to_be_accepted(
     assert later[0] > seq
     assert later[1] >= at
     check_books(server.tables)
+
+
+def _set_back(clock: ClockReading, jump_us: int) -> ClockReading:
+    assert clock.followed_us is not None
+    return msgspec.structs.replace(
+        clock, wall_us=clock.wall_us - jump_us, followed_us=clock.followed_us - jump_us
+    )
 
 
 def _put_back(server: Server, copy: Path) -> None:

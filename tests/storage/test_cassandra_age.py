@@ -8,6 +8,7 @@ import pytest
 
 from storage.base import MINUTE_MS
 from storage.cassandra.connect import Connected
+from storage.cassandra.flight import Flight
 from storage.cassandra.schema import DAY_MS, day_of
 from storage.cassandra.tables import use
 from storage.cassandra.writer import CassandraTableWriter
@@ -18,7 +19,7 @@ from tests.support.cassandra import Cassandra
 pytestmark = pytest.mark.cassandra
 
 _OTHER = 9
-_DAYS = (20, 300)
+_DAYS = (20, 150)
 _DAY = "INSERT INTO days (node, day) VALUES (?, ?) USING TIMESTAMP ?"
 _MINUTE = """INSERT INTO ledger (node, day, minute, first_seq, last_seq, rejected)
     VALUES (?, ?, ?, 0, 0, 2)"""
@@ -54,10 +55,11 @@ def _aged(cassandra: Cassandra, days: int) -> CassandraSettings:
         for node, journal in ((3, JOURNAL), (_OTHER, "journal-b")):
             writer.claim(node, journal, adopt=False)
         use(connected)
+        flight = Flight(connected)
         for node in (3, _OTHER):
-            for day in range(day_of(NOON) - days * DAY_MS, day_of(NOON), DAY_MS):
-                connected.session.execute(connected.bound(_DAY, node, day, day * 1000))
-                connected.session.execute(connected.bound(_MINUTE, node, day, day))
+            past = range(day_of(NOON) - days * DAY_MS, day_of(NOON), DAY_MS)
+            flight.deliver(connected.bound(_DAY, node, day, day * 1000) for day in past)
+            flight.deliver(connected.bound(_MINUTE, node, day, day) for day in past)
     return settings
 
 
