@@ -27,11 +27,11 @@ from ingest.journal.segment import (
     disk_bytes,
     file_errors,
     next_path,
-    sync_folder,
 )
 from ingest.settings import MIB, JournalSettings
 from ingest.sparing import SparingLog
 from parser.block import Block
+from storage.syncing import sync
 
 _ROUND_S: Final = 0.5
 _SETTLED_S: Final = 5.0
@@ -105,7 +105,7 @@ class Keeper(threading.Thread):
             path = next_path(self._folder)
             segment = self._ahead.take(path) or self._create(path)
             try:
-                sync_folder(self._folder)
+                sync(self._folder)
             except OSError:
                 segment.close()
                 delete(path)

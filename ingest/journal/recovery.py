@@ -30,11 +30,11 @@ from ingest.journal.segment import (
     is_written_ahead,
     log_size,
     segment_paths,
-    sync_folder,
     used_log,
     write_segment,
 )
 from parser.block import DamagedBlockError
+from storage.syncing import sync
 
 
 class Found(NamedTuple):
@@ -114,7 +114,7 @@ def _finish_saving(folder: Path) -> None:
         path = saved.with_suffix("")
         _move_aside(path)
         saved.rename(path)
-    sync_folder(folder)
+    sync(folder)
 
 
 def _finish_trimming(folder: Path) -> None:

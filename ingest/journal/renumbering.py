@@ -21,8 +21,9 @@ import msgspec
 
 from ingest.errors import JournalError
 from ingest.journal.salvage import salvage
-from ingest.journal.segment import delete, file_errors, segment_paths, sync_folder, write_segment
+from ingest.journal.segment import delete, file_errors, segment_paths, write_segment
 from storage.base import Claim
+from storage.syncing import sync
 
 _FILE: Final = "unasked"
 _SUFFIX: Final = ".renumbered"
@@ -50,7 +51,7 @@ def note_unasked(folder: Path, begin: Unasked) -> None:
         file.flush()
         os.fsync(file.fileno())
     making.rename(folder / _FILE)
-    sync_folder(folder)
+    sync(folder)
 
 
 def taken_numbers(folder: Path, claim: Claim) -> Unasked | None:
@@ -89,7 +90,7 @@ def renumber(folder: Path, journal: str, begin: Unasked, claim: Claim) -> None:
                 replace(each, id=each.id + blocks, first_record=each.first_record + records) for each in found
             ]
             write_segment(Path(f"{path}{_SUFFIX}"), journal, moved)
-    sync_folder(folder)
+    sync(folder)
     _forget_unasked(folder)
 
 
@@ -101,7 +102,7 @@ def finish_renumbering(folder: Path) -> None:
         else:
             delete(made.with_suffix(""))
             made.rename(made.with_suffix(""))
-    sync_folder(folder)
+    sync(folder)
 
 
 def _unasked(folder: Path) -> Unasked | None:
@@ -116,4 +117,4 @@ def _unasked(folder: Path) -> Unasked | None:
 def _forget_unasked(folder: Path) -> None:
     with suppress(FileNotFoundError):
         (folder / _FILE).unlink()
-        sync_folder(folder)
+        sync(folder)

@@ -111,15 +111,6 @@ def delete(path: Path) -> None:
         file.unlink()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names of new, renamed and deleted files durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def disk_bytes(path: Path) -> int:
     """What a segment takes on the disk."""
     return sum(file.stat().st_size for file in companions(path))

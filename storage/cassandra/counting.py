@@ -17,6 +17,7 @@ from storage.base import MINUTE_MS, LedgerMinute, minute_of
 from storage.cassandra.answers import ReadingsHandler, as_keys
 from storage.cassandra.connect import Connected
 from storage.cassandra.days import days_of, nodes_of
+from storage.cassandra.lots import lots
 from storage.cassandra.purge import add_up, read_purged, sums_of
 from storage.cassandra.schema import DAY_MS, day_of
 from storage.cassandra.tables import use
@@ -120,8 +121,8 @@ class CassandraBooks:
     def _all_rows(self) -> Iterator[Keys]:
         """Of all readings, a page at a time."""
         places = self._rows(_PARTITIONS)
-        for start in range(0, len(places), _AT_ONCE):
-            asked = [self._connected.bound(_ROWS, *place) for place in places[start : start + _AT_ONCE]]
+        for some in lots(places, _AT_ONCE):
+            asked = [self._connected.bound(_ROWS, *place) for place in some]
             yield from _keys(self._connected.ask(asked))
 
     def _rows(self, cql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -15,6 +15,7 @@ import apsw
 from storage.errors import StorageError, StoreUnavailableError
 from storage.sqlite.connect import open_for_reading, transaction, translated
 from storage.sqlite.schema import READINGS, Tables
+from storage.syncing import sync
 
 _STEP_PAGES: Final = 2_048
 
@@ -81,19 +82,11 @@ def _check(copy: apsw.Connection, part: Path) -> None:
 def _put_in_place(part: Path, target: Path) -> None:
     """Make the copy durable under its own name."""
     try:
-        _sync(part)
+        sync(part)
         part.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     except OSError as error:
         raise StoreUnavailableError(f"{target}: {error.strerror}") from error
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _ignore(_done: int, _pages: int) -> None:

@@ -35,9 +35,7 @@ def newest(tables: Path) -> tuple[int, int]:
 
 def test_a_lost_journal_is_said_and_its_node_can_be_adopted(server: Server) -> None:
     """Numbers go on above the highest that the tables know."""
-    server.start()
-    send(server, "before", 100)
-    assert server.stop() == 0
+    _ran_before(server)
     shutil.rmtree(server.journal)
     status, said = server.refused()
     assert status == 2
@@ -60,9 +58,7 @@ def test_an_older_copy_of_the_tables_is_filled_from_what_the_journal_keeps(
 ) -> None:
     """With `keep_hours` nothing that came after the copy is missing, and nothing is there twice."""
     server = make_server({"journal": {"keep_hours": 1}})
-    server.start()
-    send(server, "before", 100)
-    assert server.stop() == 0
+    _ran_before(server)
     shutil.copyfile(server.tables, tmp_path / "copy.db")
     server.start()
     send(server, "between", 100)
@@ -80,9 +76,7 @@ def test_an_older_copy_of_the_tables_never_hides_what_is_missing(
     server: Server, end: str, tmp_path: Path
 ) -> None:
     """What the journal has no more is reported as a gap, and no number is given a second time."""
-    server.start()
-    send(server, "before", 100)
-    assert server.stop() == 0
+    _ran_before(server)
     shutil.copyfile(server.tables, tmp_path / "copy.db")
     server.start()
     send(server, "between", 100)
@@ -101,9 +95,7 @@ def test_an_older_copy_of_the_tables_never_hides_what_is_missing(
 
 def test_tables_that_cannot_be_asked_at_start_cost_no_record(server: Server) -> None:
     """Another program has them locked: the server starts, counts on, and delivers when it may."""
-    server.start()
-    send(server, "before", 100)
-    assert server.stop() == 0
+    _ran_before(server)
     lock = apsw.Connection(str(server.tables))
     lock.execute("BEGIN IMMEDIATE")
     server.start()
@@ -120,9 +112,7 @@ def test_a_journal_that_lost_its_end_and_goes_on_without_the_tables_loses_nothin
     server: Server, tmp_path: Path
 ) -> None:
     """Its new blocks have numbers that the tables know: the sink skips none, a restart numbers them anew."""
-    server.start()
-    send(server, "before", 100)
-    assert server.stop() == 0
+    _ran_before(server)
     shutil.copytree(server.journal, tmp_path / "older")
     server.start()
     for _ in range(5):
@@ -201,6 +191,13 @@ def test_a_clock_that_jumped_while_the_server_was_off_has_to_be_accepted(
     assert later[0] > seq
     assert later[1] >= at
     check_books(server.tables)
+
+
+def _ran_before(server: Server) -> None:
+    """It was up, stored what it was sent, and ended in order."""
+    server.start()
+    send(server, "before", 100)
+    assert server.stop() == 0
 
 
 def _set_back(clock: ClockReading, jump_us: int) -> ClockReading:

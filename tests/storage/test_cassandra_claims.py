@@ -1,5 +1,7 @@
 """How many nodes may be away, and how long a confirmed row may be forgotten: by what the cluster says."""
 
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
@@ -51,39 +53,46 @@ def test_a_period_is_understood_in_every_unit(shown: str, seconds: float) -> Non
     assert as_seconds(shown) == seconds
 
 
-@pytest.mark.cassandra
-def test_nothing_is_there_for_good_while_a_node_that_nobody_has_heard_of_may_have_it(
-    tmp_path: Path, cassandra_settings: CassandraSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The others reach it, we never did: it may have confirmed rows, and forget them unseen."""
+@pytest.fixture
+def connected(tmp_path: Path, cassandra_settings: CassandraSettings) -> Iterator[Connected]:
+    """Tables that nobody has written into."""
     store = CassandraStore(tmp_path, RejectQuota(), cassandra_settings)
     store.writer().close()
-    now = 0.0
     with closing(Connected(store.settings)) as connected:
-        claims = Claims(use(connected), now=lambda: now)
-        claims.claim(3, "journal", adopt=False)
-        claims.move(None, Place(1, 20))
-        now = 1_000.0
-        members = connected.members()
-        with monkeypatch.context() as patched:
-            patched.setattr(connected, "members", lambda: members | {uuid4()})
-            assert claims.durable() == 0
-        assert claims.durable() == 1
+        yield use(connected)
+
+
+def _moved(connected: Connected, now: Callable[[], float] = time.monotonic) -> Claims:
+    """A cursor at the first block."""
+    claims = Claims(connected, now=now)
+    claims.claim(3, "journal", adopt=False)
+    claims.move(None, Place(1, 20))
+    return claims
+
+
+@pytest.mark.cassandra
+def test_nothing_is_there_for_good_while_a_node_that_nobody_has_heard_of_may_have_it(
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others reach it, we never did: it may have confirmed rows, and forget them unseen."""
+    now = 0.0
+    claims = _moved(connected, lambda: now)
+    now = 1_000.0
+    members = connected.members()
+    with monkeypatch.context() as patched:
+        patched.setattr(connected, "members", lambda: members | {uuid4()})
+        assert claims.durable() == 0
+    assert claims.durable() == 1
 
 
 @pytest.mark.cassandra
 def test_who_only_looks_leaves_going_back_to_who_writes(
-    tmp_path: Path, cassandra_settings: CassandraSettings, monkeypatch: pytest.MonkeyPatch
+    connected: Connected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server claims its node before its sink does; the sink has to know how far the rows had come."""
-    store = CassandraStore(tmp_path, RejectQuota(), cassandra_settings)
-    store.writer().close()
-    with closing(Connected(store.settings)) as connected:
-        claims = Claims(use(connected))
-        claims.claim(3, "journal", adopt=False)
-        claims.move(None, Place(1, 20))
-        restarted = {host: generation + 1 for host, generation in connected.generations().items()}
-        monkeypatch.setattr(connected, "generations", lambda: restarted)
-        for to_write, block in ((False, 1), (False, 1), (True, 0)):
-            found = Claims(connected).claim(3, "journal", adopt=False, to_write=to_write)
-            assert (found.cursor.block if found.cursor else 0, found.reached) == (block, 1)
+    _moved(connected)
+    restarted = {host: generation + 1 for host, generation in connected.generations().items()}
+    monkeypatch.setattr(connected, "generations", lambda: restarted)
+    for to_write, block in ((False, 1), (False, 1), (True, 0)):
+        found = Claims(connected).claim(3, "journal", adopt=False, to_write=to_write)
+        assert (found.cursor.block if found.cursor else 0, found.reached) == (block, 1)
