@@ -28,6 +28,9 @@ _DENYLIST = {
 }
 """With it a node can be told to refuse single rows."""
 
+SYNC_S = 10.0
+"""How often a node syncs its commit log by default."""
+
 MakeServer = Callable[..., Server]
 
 _VERDICT = pytest.StashKey[str]()
@@ -166,7 +169,7 @@ def server(make_server: MakeServer) -> Server:
 @pytest.fixture(scope="package")
 def sync_s(*, long_form: bool) -> float:
     """How often the node of these tests syncs its commit log; in the long form as rarely as by default."""
-    return 10.0 if long_form else 4.0
+    return SYNC_S if long_form else 4.0
 
 
 @pytest.fixture(scope="package")
