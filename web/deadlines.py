@@ -6,11 +6,15 @@ doesn't start anew with each byte, so sending one byte a second gains nothing. B
 keep-alive timeout is in charge. The stall deadline runs while more bytes wait for the client than the
 transport likes to hold.
 
+Whoever sends what is no HTTP gets 400, or is cut where it has its answer already. When the server stops,
+answers under way have `stop_timeout_s` to be taken.
+
 Places are counted here and not by uvicorn's `limit_concurrency`: that one answers with 503 who sends a
 request, and keeps everybody who doesn't.
 """
 
 import asyncio
+import logging
 from typing import Final
 
 import h11
@@ -19,7 +23,7 @@ from litestar.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from web.places import Places
+from web.places import Cut, HttpMetrics, Places
 from web.settings import HttpLimits
 
 _PIECE_BYTES: Final = 4 * 1024
@@ -27,14 +31,22 @@ _PIECE_BYTES: Final = 4 * 1024
 _BACKLOG: Final = 128
 """As many may a loop accept in one turn, before any of them is looked at; uvloop accepts one."""
 
+_UNANSWERED: Final = frozenset({h11.IDLE, h11.SEND_RESPONSE})
+"""States of ours in which an answer can begin."""
+
 _OWED: Final = frozenset({h11.IDLE, h11.SEND_BODY})
 """States of the client in which its request isn't complete."""
+
+_TO_CANCEL_S: Final = 1
+"""For handlers to see that their client was cut, before uvicorn cancels them with a traceback each."""
+
+logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a line for each bad request; they are counted
 
 
 class LimitedConfig(uvicorn.Config):
     """uvicorn's configuration for our loop, with our limits."""
 
-    def __init__(self, app: ASGIApp, limits: HttpLimits, places: Places) -> None:
+    def __init__(self, app: ASGIApp, limits: HttpLimits, places: Places, metrics: HttpMetrics) -> None:
         super().__init__(
             app,
             http=DeadlineProtocol,
@@ -47,11 +59,12 @@ class LimitedConfig(uvicorn.Config):
             proxy_headers=False,
             backlog=_BACKLOG,
             timeout_keep_alive=limits.keep_alive_s,
-            timeout_graceful_shutdown=limits.stop_timeout_s,
+            timeout_graceful_shutdown=limits.stop_timeout_s + _TO_CANCEL_S,
             h11_max_incomplete_event_size=limits.max_header_bytes,
         )
         self.limits = limits
         self.places = places
+        self.metrics = metrics
 
 
 class DeadlineProtocol(H11Protocol):
@@ -67,7 +80,9 @@ class DeadlineProtocol(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self._limits = config.limits
         self._places = config.places
+        self._metrics = config.metrics
         self._host: str | None = None
+        self._is_cut = False
         self._request_due: asyncio.TimerHandle | None = None
         self._answer_due: asyncio.TimerHandle | None = None
 
@@ -101,7 +116,7 @@ class DeadlineProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """Begin to count the time in which the client takes nothing."""
         super().pause_writing()
-        self._answer_due = self.loop.call_later(self._limits.stall_timeout_s, self.transport.abort)
+        self._answer_due = self.loop.call_later(self._limits.stall_timeout_s, self.cut, Cut.NOT_TAKEN)
 
     def resume_writing(self) -> None:
         """The client took something."""
@@ -117,6 +132,28 @@ class DeadlineProtocol(H11Protocol):
         _cancel(self._answer_due)
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, or cut where an answer is there already; who still answers it hears so."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in _UNANSWERED:
+            self._count_cut(Cut.NO_HTTP)
+            super().send_400_response(msg)
+        else:
+            self.cut(Cut.NO_HTTP)
+
+    def cut(self, why: Cut) -> None:
+        """End it at once, whatever still waits to be sent."""
+        self._count_cut(why)
+        self.transport.abort()
+
+    def _count_cut(self, why: Cut) -> None:
+        """Once: also of one that is being ended, and does not come to its end."""
+        if not self._is_cut:
+            self._is_cut = True
+            self._metrics.cut.labels(why).inc()
+
     def _watch_request(self) -> None:
         """Set the deadline if the client owes us something, and take it off if not."""
         if self.transport.is_closing() or self.conn.their_state not in _OWED:
@@ -124,7 +161,7 @@ class DeadlineProtocol(H11Protocol):
             self._request_due = None
         elif self._request_due is None:
             due = self._limits.header_timeout_s
-            self._request_due = self.loop.call_later(due, self.transport.abort)
+            self._request_due = self.loop.call_later(due, self.cut, Cut.NO_REQUEST)
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:

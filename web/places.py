@@ -6,8 +6,11 @@ descriptor until the other side has taken it.
 
     too_many             `HttpLimits.max_connections`
     too_many_of_address  `[http] max_connections_per_address`; with IPv6 a /64 is one address
+
+How a connection ended is counted where it was us who ended it, see `Cut`.
 """
 
+import enum
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -23,6 +26,22 @@ _SAID_EVERY_S: Final = 10.0
 _log = structlog.get_logger(__name__)
 
 
+class Cut(enum.StrEnum):
+    """Why we ended a connection that had a place."""
+
+    NO_REQUEST = "no_request"
+    """`HttpLimits.header_timeout_s`: what it began to ask did not arrive in time."""
+
+    NOT_TAKEN = "not_taken"
+    """`HttpLimits.stall_timeout_s`: it did not take its answer in time."""
+
+    NO_HTTP = "no_http"
+    """What came can't be read as a request; answered with 400 where nothing was answered yet."""
+
+    STOPPED = "stopped"
+    """`HttpLimits.stop_timeout_s`: it had not taken its answer when the server ended."""
+
+
 class HttpMetrics:
     """What Prometheus sees of the connections of one HTTP server."""
 
@@ -35,6 +54,11 @@ class HttpMetrics:
         )
         for why in ("too_many", "too_many_of_address"):
             self.refused.labels(why)
+        self.cut = prometheus_client.Counter(
+            "headrace_http_connections_cut", "Ended by us", ["why"], registry=registry
+        )
+        for cut in Cut:
+            self.cut.labels(cut)
 
 
 class Places:

@@ -12,15 +12,15 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import uvicorn
 from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry
 
-from web.deadlines import LimitedConfig
+from web.deadlines import DeadlineProtocol, LimitedConfig
 from web.guard import guard
-from web.places import HttpMetrics, Places
+from web.places import Cut, HttpMetrics, Places
 from web.settings import HttpLimits, HttpSettings
 
 
@@ -56,13 +56,9 @@ async def serve_http(
     """
     listener = _listen(settings)
     limits = limits or HttpLimits()
-    places = Places(
-        limits.max_connections,
-        settings.max_connections_per_address,
-        HttpMetrics(registry or CollectorRegistry()),
-        asyncio.get_running_loop().time,
-    )
-    config = LimitedConfig(guard(app, loopback=_is_loopback(settings.host)), limits, places)
+    loop, metrics = asyncio.get_running_loop(), HttpMetrics(registry or CollectorRegistry())
+    places = Places(limits.max_connections, settings.max_connections_per_address, metrics, loop.time)
+    config = LimitedConfig(guard(app, loopback=_is_loopback(settings.host)), limits, places, metrics)
     server = uvicorn.Server(config)
     with closing(listener):
         await _start(server, listener)
@@ -73,7 +69,15 @@ async def serve_http(
             before_stop()
             server.should_exit = True
             await ticking
+            cutting = loop.call_later(limits.stop_timeout_s, _cut_all, server)
             await server.shutdown([listener])
+            cutting.cancel()
+
+
+def _cut_all(server: uvicorn.Server) -> None:
+    """End what is left, so that no handler waits for a client any more."""
+    for protocol in list(server.server_state.connections):
+        cast(DeadlineProtocol, protocol).cut(Cut.STOPPED)
 
 
 async def _start(server: uvicorn.Server, listener: socket.socket) -> None:

@@ -41,6 +41,9 @@ class Shop:
         self.store = MemoryReadingStore(self.tables)
         self.feed = LiveFeed()
         self.registry = prometheus_client.CollectorRegistry()
+        self.of_connections = prometheus_client.CollectorRegistry()
+        """What is counted of the server that was begun last."""
+
         self.readiness = Readiness(ready=True)
         self.claimed_twice: set[str] = set()
         self._writer = MemoryTableWriter(self.tables)
@@ -95,8 +98,14 @@ class Shop:
         counter = counter or Counter(login=False)
         async with counter.open() as office:
             app = self.app(office, https=https)
-            settings = HttpSettings(port=port)
-            async with serve_http(app, settings, before_stop=self.feed.end, limits=limits) as address:
+            self.of_connections = prometheus_client.CollectorRegistry()
+            async with serve_http(
+                app,
+                HttpSettings(port=port),
+                before_stop=self.feed.end,
+                limits=limits,
+                registry=self.of_connections,
+            ) as address:
                 yield address
 
 

@@ -1,0 +1,119 @@
+"""Connections that we end: each is counted with its reason, and none is a line or a traceback in the log."""
+
+import asyncio
+from typing import Final
+
+import pytest
+
+from tests.web.desk import ORDERS, SESSION, Desk
+from tests.web.shop import Shop, record, until
+from tests.web.test_events import deaf_client
+from tests.web.test_limits import connected
+from web.places import Cut
+from web.settings import HttpLimits
+
+pytestmark = pytest.mark.fault
+
+_CHUNKED: Final = "Host: {host}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+_NO_CHUNK: Final = b"zz\r\n"
+
+
+@pytest.fixture
+def silent(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What libraries log; uvloop's loop and uvicorn are two of them."""
+    return caplog
+
+
+def _counted(shop: Shop) -> dict[str, float]:
+    """The reasons that were counted, with how often."""
+    name = "headrace_http_connections_cut_total"
+    found = {why: shop.of_connections.get_sample_value(name, {"why": why}) or 0.0 for why in Cut}
+    return {why: times for why, times in found.items() if times}
+
+
+@pytest.mark.parametrize("path", [ORDERS, SESSION, "/nowhere"])
+@pytest.mark.parametrize("host", ["localhost", "evil"])
+async def test_a_chunk_that_is_none_ends_a_request_whatever_was_answered(
+    desk: Desk, path: str, host: str, silent: pytest.LogCaptureFixture
+) -> None:
+    """Before, while and after somebody answers; in one piece with the head, and later."""
+    head = f"POST {path} HTTP/1.1\r\n{_CHUNKED.format(host=host)}".encode()
+    async with desk.open():
+        async with connected(desk) as line:
+            line.send(head + _NO_CHUNK)
+            await line.closed()
+        async with connected(desk) as line:
+            line.send(head)
+            await asyncio.sleep(0)
+            line.send(b"1\r\n{\r\n")
+            line.send(_NO_CHUNK)
+            await line.closed()
+        async with connected(desk) as line:
+            line.send(head)
+            answered = asyncio.create_task(line.status())
+            await asyncio.wait({answered}, timeout=0.2)  # of some there is no answer before the body's end
+            line.send(_NO_CHUNK)
+            await answered
+            await line.closed()
+        assert _counted(desk.shop) == {Cut.NO_HTTP: 3.0}
+        assert (await desk.ask("GET", "/healthz")).status == 200
+    assert not silent.records
+    assert not [row for row in await desk.all_rows() if "exception" in str(row).lower()]
+
+
+@pytest.mark.parametrize("data", [b"nonsense\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
+async def test_what_is_no_http_is_counted_and_not_said(
+    desk: Desk, data: bytes, silent: pytest.LogCaptureFixture
+) -> None:
+    """400; a TLS hello is such a thing."""
+    async with desk.open(), connected(desk) as line:
+        line.send(data)
+        assert await line.status() == 400
+        await line.closed()
+        assert _counted(desk.shop) == {Cut.NO_HTTP: 1.0}
+    assert not silent.records
+
+
+async def test_an_upgrade_that_is_not_offered_is_passed_over(
+    desk: Desk, silent: pytest.LogCaptureFixture
+) -> None:
+    """The answer is that of the request without it."""
+    async with desk.open(), connected(desk) as line:
+        line.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+        assert await line.status() == 200
+        assert _counted(desk.shop) == {}
+    assert not silent.records
+
+
+async def test_who_asks_nothing_in_time_is_counted(desk: Desk) -> None:
+    """Silence, and half a request."""
+    async with desk.open(limits=HttpLimits(header_timeout_s=0.2)):
+        for begun in (b"", b"GET / HT"):
+            async with connected(desk) as line:
+                line.send(begun)
+                assert await line.closed() == b""
+        assert _counted(desk.shop) == {Cut.NO_REQUEST: 2.0}
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        (HttpLimits(stall_timeout_s=0.5), Cut.NOT_TAKEN),
+        (HttpLimits(stop_timeout_s=1), Cut.STOPPED),
+    ],
+)
+async def test_who_takes_no_answer_is_counted_and_no_error_of_ours(
+    shop: Shop, limits: HttpLimits, why: Cut, silent: pytest.LogCaptureFixture
+) -> None:
+    """When its time is over, or the server stops before."""
+    async with shop.serve(limits) as address:
+        deaf = deaf_client(address.port, "/api/v1/stream")
+        await until(lambda: bool(shop.feed.watched))
+        for _ in range(200):  # more than sockets and watcher hold
+            shop.send(b"".join(record(f"E{number:04}") for number in range(2_000)))
+            await asyncio.sleep(0)
+        if why == Cut.NOT_TAKEN:
+            await until(lambda: not shop.feed.watched)
+    deaf.close()
+    assert _counted(shop) == {why: 1.0}
+    assert not silent.records
