@@ -4,6 +4,7 @@ A bad request is the client's (4xx), a store that can't be reached is nobody's a
 anything else is ours (500): it is logged with its traceback, and its text stays here.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final, TypeAlias
@@ -15,6 +16,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
+from orders.sparing import Sparing
 from storage.errors import StorageError
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -22,6 +24,8 @@ PROBLEM_JSON: Final = "application/problem+json"
 AnyRequest: TypeAlias = Request[object, object, State]
 
 _log = structlog.get_logger(__name__)
+_sparing: Final = Sparing()
+"""Every request fails while the store is away, and anybody's program may ask again at once."""
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,7 +103,9 @@ def to_problem(request: AnyRequest, error: Exception) -> Problem:
     if isinstance(error, HTTPException) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         return Problem(HTTPStatus(error.status_code).phrase, error.status_code)
     if isinstance(error, StorageError):
-        _log.warning("store_unavailable", error=str(error), path=request.url.path)
+        if _sparing.lets(time.time_ns() // 1_000_000):
+            times = 1 + _sparing.left_out()
+            _log.warning("store_unavailable", error=str(error), path=request.url.path, times=times)
         status = HTTPStatus.SERVICE_UNAVAILABLE
         return Problem(status.phrase, status, "the store can't be read at the moment")
     _log.error("request_failed", path=request.url.path, exc_info=error)

@@ -427,6 +427,16 @@ async def test_every_step_is_logged_with_the_callers_trace(client: aiohttp.Clien
     assert TOKEN not in str(logs)
 
 
+async def test_callers_without_a_token_fill_no_log(client: aiohttp.ClientSession) -> None:
+    """Sixty lines a minute, and two minutes may share the time that this takes."""
+    with capture_logs() as logs:
+        for _ in range(150):
+            await ask(client, "GET", "/api/v1/queue", 401, Authorization="Bearer wrong")
+    refused = [entry for entry in logs if entry["event"] == "caller_refused"]
+    assert 60 <= len(refused) <= 120
+    assert all(entry["reason"] == "wrong token" for entry in refused)
+
+
 async def test_a_request_without_a_trace_begins_one(client: aiohttp.ClientSession) -> None:
     """Each its own, the same for all its steps."""
     with capture_logs([structlog.contextvars.merge_contextvars]) as logs:
