@@ -29,7 +29,7 @@ _DEVICES: Final = 20
 _MACHINE: Final = "gateway"
 _WARM_UP_S: Final = 1.0
 _READY_S: Final = 60.0
-_SEEN_S: Final = 30.0
+_SEEN_S: Final = 150.0
 
 _INGEST: Final[dict[str, object]] = {
     "ack_port": 0,

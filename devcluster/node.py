@@ -17,7 +17,7 @@ from devcluster.hello import answers
 from devcluster.processes import Process, spawn
 from devcluster.settings import LOGBACK, java_command, wants_tls, yaml
 
-START_S: Final = 120.0
+START_S: Final = 300.0
 STOP_S: Final = 60.0
 _PAUSED_S: Final = 10.0
 _LOOK_S: Final = 0.1

@@ -55,6 +55,7 @@ def test_tls_is_measured_beside_none_with_the_same_sender(tmp_path: Path) -> Non
     assert all("the sender busy" in figure["note"] for figure in report["figures"][:4])
 
 
+@pytest.mark.timeout(600)
 def test_strangers_do_all_they_can_and_a_machine_loses_nothing(tmp_path: Path) -> None:
     """On a real server, with TLS and without; nothing of it is in the log as a failure of ours."""
     words = ["hostile", "--runs", "1", "--seconds", "0.5", "--out", str(tmp_path)]

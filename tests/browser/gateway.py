@@ -41,7 +41,7 @@ class Gateway(Floor):
     async def served(self) -> AsyncIterator[Address]:
         """With the supplier, and with a user of each role."""
         await self._supplier.enter_async_context(self.mes.served())
-        settings = OrderSettings(timeout_s=1)
+        settings = OrderSettings(timeout_s=3)
         self.counter = Counter(mes_url=self.mes.url, mes_token=TOKEN, settings=settings)
         for name, role in ROLES.items():
             await self.counter.add_user(name, role, password=PASSWORD)

@@ -31,6 +31,11 @@ _DENYLIST = {
 SYNC_S = 10.0
 """How often a node syncs its commit log by default."""
 
+_HERE = Path(__file__).parent
+
+_TIMEOUT_S = 600.0
+"""Of the short forms: what a server has to do for some of them takes a minute on a fast machine."""
+
 MakeServer = Callable[..., Server]
 
 _VERDICT = pytest.StashKey[str]()
@@ -77,10 +82,12 @@ def _wires(metafunc: pytest.Metafunc, *, long: bool) -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give the long form the time that it takes."""
-    if config.getoption("--long", default=False):
-        for item in items:
+    """Give each the time that it takes on a slow machine, and the long form that of its own."""
+    for item in items:
+        if config.getoption("--long", default=False):
             item.add_marker(pytest.mark.timeout(1800 + 60 * _minutes(item)))
+        elif _HERE in item.path.parents and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str:

@@ -215,7 +215,11 @@ class Server:
 
     def said_event(self, event: str) -> bool:
         """Whether the log has this event."""
-        return any(line["event"] == event for line in self.said())
+        return self.times_said(event) > 0
+
+    def times_said(self, event: str) -> int:
+        """How often the log has this event."""
+        return sum(line["event"] == event for line in self.said())
 
     def _address(self, name: str) -> int:
         """The port that the server prints for this."""

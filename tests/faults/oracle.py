@@ -59,6 +59,17 @@ def stored_numbers(path: Path, device: str) -> Counter[int]:
     return found
 
 
+def check_numbers(device: str, rows: Iterable[int], wanted: Iterable[int]) -> None:
+    """Each number is as often there as it is wanted; a Counter says how often, all else once.
+
+    Said in few words: two large collections that differ keep pytest busy for minutes.
+    """
+    missing, excess = Counter(wanted), Counter(rows)
+    missing.subtract(excess)
+    off = {number: -lack for number, lack in missing.items() if lack}
+    assert not off, f"{device}: of {len(off)} numbers so many too many or too few: {sorted(off.items())[:10]}"
+
+
 def check_sender(path: Path, sender: Sender) -> None:
     """Nothing acknowledged is missing, and no row is there that was not sent, or more often than sent."""
     compare(str(path), sender, stored_numbers(path, sender.device))

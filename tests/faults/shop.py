@@ -144,7 +144,7 @@ class Shop:
 
     def supplied(self) -> dict[str, int]:
         """The supplier's orders, by the key that it was given; an order without one fails the test."""
-        with oracle.reading(self.mes.path) as tables:
+        with oracle.reading(self.mes.path) as tables, tables:  # both of one moment
             rows = tables.execute("SELECT key, order_id FROM requests").fetchall()
             orders = tables.execute("SELECT count(*) FROM orders").get
         assert orders == len(rows), "an order that nobody asked for"

@@ -30,7 +30,7 @@ from tests.faults.conftest import MakeServer, tables_on
 from tests.faults.harness import Server
 from tests.faults.sender import Sender
 
-pytestmark = [pytest.mark.fault, pytest.mark.cassandra, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.fault, pytest.mark.cassandra, pytest.mark.timeout(900)]
 
 _AT_US = 1_700_000_000_000_000
 _YOUNG_S = 150.0

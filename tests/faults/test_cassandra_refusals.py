@@ -160,10 +160,12 @@ def test_a_table_that_is_not_as_it_was_is_waited_for(
     _deliver(server, "M")
     wait_until(lambda: server.ready().sinks[0].state == "waiting", "the sink waits")
     _deliver(server, "N")
+    told = f"table {broken.split()[2]} is "
+    wait_until(lambda: told in str(server.ready().sinks[0].reason), "it says which table", 60)
     time.sleep(_SOME_TRIES_S)
     ready = server.ready()
     assert ready.ready, "machines notice nothing"
-    assert f"table {broken.split()[2]} is " in str(ready.sinks[0].reason)
+    assert told in str(ready.sinks[0].reason)
     _execute(tables, mended)
     server.wait_drained()
     rows = stored(tables)

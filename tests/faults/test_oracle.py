@@ -1,5 +1,7 @@
 """The oracle itself: a test that can't fail would prove nothing."""
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import apsw
@@ -7,7 +9,7 @@ import pytest
 
 from tests.faults.figures import Figures
 from tests.faults.harness import Server
-from tests.faults.oracle import check_all, check_books, check_sender, check_waiting
+from tests.faults.oracle import check_all, check_books, check_numbers, check_sender, check_waiting
 from tests.faults.sender import Sender
 
 pytestmark = pytest.mark.fault
@@ -42,6 +44,14 @@ def test_it_sees_a_row_that_is_missing(server: Server, sender: Sender) -> None:
         check_sender(server.tables, sender)
     with pytest.raises(AssertionError, match="rows against the ledger"):
         check_books(server.tables)
+
+
+@pytest.mark.parametrize("rows", [[1, 2], [1, 2, 2, 3], [1, 2, 3, 4], Counter({1: 1, 2: 1, 3: 2})], ids=str)
+def test_it_sees_numbers_that_are_not_as_often_there_as_they_should(rows: Iterable[int]) -> None:
+    """Too few, too many, and others."""
+    check_numbers("M", [3, 2, 1], Counter((1, 2, 3)))
+    with pytest.raises(AssertionError, match=r"M: of 1 numbers"):
+        check_numbers("M", rows, range(1, 4))
 
 
 def test_it_sees_a_row_that_is_there_twice(server: Server, sender: Sender, figures: Figures) -> None:

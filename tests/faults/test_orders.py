@@ -174,6 +174,8 @@ def test_a_gateway_killed_at_random_moments_makes_one_order_of_a_key(shop: Shop,
         shop.start_gateway()
         for key, answer in [(key, shop.begin(key)) for key in heard]:
             again = answer.result()
+            if again.status in (503, 504):  # a book or a supplier that is slow just after the start
+                again = shop.order(key)
             assert again.status == 200, again.body
             assert numbers.setdefault(key, again.number) == again.number
         kill += 1
@@ -208,7 +210,7 @@ def test_orders_go_on_while_the_log_can_not_be_written(shop: Shop, *, long_form:
         assert len(_logged(shop)) < len(keys)
     wait_until(lambda: len(_logged(shop)) >= len(keys), "the log has what happened meanwhile")
     assert sorted(_logged(shop)) == sorted(shop.id_of(key) for key in keys)
-    assert shop.server.said_event("log_store_back")
+    wait_until(lambda: shop.server.said_event("log_store_back"), "it says that the log is back")
     assert shop.server.metric("headrace_log_lost_total") == 0
     shop.check(keys)
 

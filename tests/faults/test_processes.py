@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults import processes
 from tests.faults.harness import Server
-from tests.faults.oracle import check_all, check_books, stored_numbers
+from tests.faults.oracle import check_all, check_books, check_numbers, stored_numbers
 from tests.faults.sender import Sender, deliver, record
 from tests.faults.waiting import wait_until
 
@@ -50,7 +50,7 @@ def test_a_stopped_server_has_acknowledged_all_that_it_kept(server: Server) -> N
     sender.join(30)
     check_all(server.tables, [sender])
     rows = stored_numbers(server.tables, "M")
-    assert rows.keys() == sender.acknowledged
+    check_numbers("M", rows.keys(), sender.acknowledged)
 
 
 def test_a_killed_sink_comes_back_and_writes_nothing_twice(server: Server) -> None:
@@ -88,5 +88,5 @@ def test_a_sink_that_survives_its_killed_server_writes_nothing_twice(server: Ser
         processes.kill(orphan)
     server.wait_drained()
     for device in ("M", "N"):
-        assert stored_numbers(server.tables, device) == dict.fromkeys(range(20_000), 1)
+        check_numbers(device, stored_numbers(server.tables, device), range(20_000))
     check_books(server.tables)

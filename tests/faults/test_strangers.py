@@ -218,6 +218,7 @@ def test_peers_that_vanish_are_given_up_and_their_places_free(
             for number in range(_PEERS):
                 _say_and_hear(peers.enter_context(far.connect(server.ack_port)), number)
             figures.deliver(_PEERS, _PEERS)
+            wait_until(lambda: server.metric("headrace_connections_open") == 1 + _PEERS, "all are counted")
             far.pull()
             wait_until(lambda: server.metric("headrace_connections_open") == 1, "they are given up", 60)
             far.plug_in()

@@ -28,6 +28,7 @@ def stored_rows(tables: Path) -> dict[str, list[Row]]:
 async def test_energy_and_times_in_the_tables_are_those_of_the_machines(server: Server) -> None:
     """Counts are exact; energy and seconds per state are within what ticks of 20 ms and rounding leave."""
     server.start()
+    server.wait_drained()  # its sink has begun, so nothing holds up the stamps
     truth_file = server.tables.with_name("truth.json")
     options = SimulateOptions(
         port=server.ack_port, devices=8, rate=20.0, duration_s=8.0, malformed=0.1, ack=True, truth=truth_file

@@ -93,7 +93,7 @@ async def test_an_error_of_our_own_is_rested_on(
 ) -> None:
     """However often it comes: one line when it begins, one when it has been over for a while."""
     monkeypatch.setattr(acceptor, "_REST_S", 0.01)
-    monkeypatch.setattr(acceptor, "_CALM_S", 0.1)
+    monkeypatch.setattr(acceptor, "_CALM_S", 0.5)
     with capture_logs() as lines:
         hall = Hall(listening)
         listening.errors = [code] * 3

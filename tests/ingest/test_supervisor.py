@@ -73,6 +73,7 @@ class Line:
     def query(self, statement: str) -> list[int]:
         """The first column of what a query finds."""
         with apsw.Connection(str(self.database), flags=apsw.SQLITE_OPEN_READONLY) as db:
+            db.set_busy_timeout(10_000)  # a sink that was killed has left a log to recover
             found = [int(row[0]) for row in db.execute(statement)]
         db.close()
         return found

@@ -103,7 +103,7 @@ class CassandraStore:
 
     def reader(self) -> ReadingStore:
         """Open the reading side."""
-        return CassandraReadingStore(self.settings)
+        return CassandraReadingStore(self.settings, deadline_s=30.0)
 
     def quarantine(self) -> Quarantine:
         """Open the quarantine."""

@@ -224,7 +224,7 @@ def test_a_table_that_was_dropped_is_not_made_anew(connected: Connected, session
 
 async def test_a_reader_waits_for_tables_that_are_not_there_yet(settings: CassandraSettings) -> None:
     """Before the first writer a read says so, and after it the same store reads."""
-    store = CassandraReadingStore(settings)
+    store = CassandraReadingStore(settings, deadline_s=30.0)
     with pytest.raises(StoreUnavailableError, match="no tables yet; `headrace db init`"):
         await store.latest("E0001")
     CassandraTableWriter(settings).close()
@@ -288,7 +288,7 @@ async def test_rows_of_another_program_are_not_mistaken_for_ours(
         "INSERT INTO latest_readings (shard, device_id, node, received_at) VALUES (%s, 'E0001', 9, %s)",
         (shard_of("E0001"), NOON),
     )
-    store = CassandraReadingStore(settings)
+    store = CassandraReadingStore(settings, deadline_s=30.0)
     for reading in (store.history("E0001", 0, 1 << 62, limit=10), store.devices(limit=10)):
         with pytest.raises(SchemaError, match="a row lacks a value"):
             await reading
@@ -309,7 +309,7 @@ async def test_a_history_read_in_parts_is_the_history(settings: CassandraSetting
     ]
     writer.write(None, blocks, JOURNAL)
     writer.close()
-    store = CassandraReadingStore(settings)
+    store = CassandraReadingStore(settings, deadline_s=30.0)
     rows = await store.history("E0001", 0, 1 << 62, limit=9)
     assert [row.received_at for row in rows] == sorted(moments * 2, reverse=True)[:9]
     rows = await store.history("E0001", 0, 1 << 62, limit=10_000)
@@ -332,7 +332,7 @@ async def test_reads_do_not_block_the_loop(settings: CassandraSettings) -> None:
         block = machinery.block([(1, record("E0001") * 6_000)], later_ms=3_600_000)
         writer.write(cursor, [block], JOURNAL)
     writer.close()
-    store = CassandraReadingStore(settings)
+    store = CassandraReadingStore(settings, deadline_s=30.0)
     await store.latest("E0001")
     ticks = 0
 

@@ -85,7 +85,7 @@ async def test_rows_go_over_tls_and_come_back(
     writer.claim(3, JOURNAL, adopt=False)
     writer.write(None, [Machinery().block([(1, record("E0001") * 900)])], JOURNAL)
     writer.close()
-    store = CassandraReadingStore(settings)
+    store = CassandraReadingStore(settings, deadline_s=30.0)
     assert len(await store.history("E0001", 0, NOON + 1, limit=1_000)) == 900
     await store.close()
 
@@ -137,7 +137,7 @@ async def test_after_db_init_nothing_has_to_be_made_any_more(
     with closing(CassandraTableWriter(plant)) as writer:
         writer.claim(3, JOURNAL, adopt=False)
         writer.write(None, [Machinery().block([(1, record("E0001"))])], JOURNAL)
-    accounts, book = CassandraAccountStore(plant), CassandraOrderBook(plant, deadline_s=30.0)
+    accounts, book = CassandraAccountStore(plant, deadline_s=30.0), CassandraOrderBook(plant, deadline_s=30.0)
     log = CassandraLogStore(plant, KeepDays(), deadline_s=30.0)
     assert (await accounts.users(), await book.undecided()) == ([], [])
     await log.append([row(NOON, reason="none")])

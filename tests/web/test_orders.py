@@ -44,7 +44,7 @@ async def mes(tmp_path: Path) -> AsyncIterator[Mes]:
 @pytest.fixture
 def counter(mes: Mes) -> Counter:
     """Where orders are taken."""
-    settings = OrderSettings(timeout_s=1, max_waiting=2)
+    settings = OrderSettings(timeout_s=3, max_waiting=2)
     return Counter(mes_url=mes.url, settings=settings, mes_token=MES_TOKEN)
 
 

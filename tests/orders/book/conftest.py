@@ -30,7 +30,7 @@ async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     """Of each kind."""
     found: OrderBook
     if request.param == "cassandra":
-        found = CassandraOrderBook(request.getfixturevalue("keyspace"))
+        found = CassandraOrderBook(request.getfixturevalue("keyspace"), deadline_s=30.0)
     else:
         found = MemoryOrderBook() if request.param == "memory" else SqliteOrderBook(tmp_path / "orders.db")
     yield found
