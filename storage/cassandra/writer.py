@@ -24,7 +24,7 @@ from storage.cassandra.meaning import meaning
 from storage.cassandra.purge import CassandraPurge
 from storage.cassandra.rejects import CassandraRejects, connections_of
 from storage.cassandra.rows import RowWriter
-from storage.cassandra.schema import day_of, life_s
+from storage.cassandra.schema import day_of, expiring, life_s
 from storage.cassandra.tables import check_tables, create_tables
 from storage.rows import Rows
 from storage.settings import CassandraSettings, RejectQuota
@@ -137,7 +137,7 @@ class CassandraTableWriter:
 
     def _keep(self, blocks: Sequence[ParsedBlock | DamagedBlock]) -> dict[int, list[int]]:
         """Which rejects of each block (by its id) are kept; openings are noted on the way."""
-        self._rejects.begin(None if self._life_s is None else countable_s(self._life_s))
+        self._rejects.begin(self._ttl())
         kept: dict[int, list[int]] = {}
         for block in blocks:
             if isinstance(block, ParsedBlock):
@@ -183,12 +183,17 @@ class CassandraTableWriter:
                 found[block.block.id] = Counter(connections)
         return found
 
+    def _ttl(self) -> int | None:
+        """How long what is written now lives, in seconds; 0 or None is for ever."""
+        return None if self._life_s is None else countable_s(self._life_s)
+
     def _aside_statements(self, rows: Rows, aside: dict[int, str]) -> Iterator[Any]:
+        cql, ttl = expiring(_ASIDE, self._ttl())
         for place, why in aside.items():
             stamp_us = int(rows.stamps[place])
             at = stamp_us // 1000
             yield self._connected.bound(
-                _ASIDE,
+                cql,
                 self._claims.node,
                 day_of(at),
                 int(rows.seqs[place]),
@@ -197,6 +202,7 @@ class CassandraTableWriter:
                 tuple(rows.values[:, place].tolist()),
                 why,
                 stamp_us,
+                *ttl,
             )
 
     def _book(

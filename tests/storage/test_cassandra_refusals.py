@@ -13,6 +13,7 @@ from cassandra import InvalidRequest
 
 from storage.cassandra.connect import Connected
 from storage.cassandra.encoding import DEVICE_BUCKETS, LATEST_READINGS, READINGS, Batch, shard_of
+from storage.cassandra.schema import HOUR_MS
 from storage.cassandra.tables import use
 from storage.cassandra.writer import CassandraTableWriter
 from storage.errors import SchemaError, StorageError, StoreUnavailableError
@@ -159,6 +160,25 @@ def test_readings_that_are_refused_are_set_aside_and_no_other(
     assert sorted(aside) == [("E0007", "not this one")] * 701 + [("LONGER03", "not this one")]
     assert _devices(tables, READINGS) == sorted({*DEVICES} - {"E0007", "LONGER03"})
     _check_books(store, stored=58, aside=702)
+
+
+def test_what_is_set_aside_lives_as_long_as_rejects_do(
+    store: CassandraStore, tables: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It expires by itself, so that its files go whole; as long as servers run it is deleted before that."""
+    with closing(CassandraTableWriter(store.settings, RejectQuota(), keep_days=2.0)) as writer:
+        writer.claim(3, JOURNAL, adopt=False)
+        _refuse(monkeypatch, writer, READINGS, lambda batch: b"E0007" in _names(batch))
+        machinery = Machinery()
+        block = machinery.block([(1, record("E0001") + record("E0007") * 2 + b"bad#")], events=(opened(1),))
+        assert writer.write(None, [block], JOURNAL).set_aside == 2
+        (reject,) = tables.execute("SELECT ttl(raw) FROM rejected_records")
+        lives = tables.execute("SELECT ttl(why) FROM set_aside_records")
+        assert len(lives) == 2
+        assert all(abs(int(life) - int(reject[0])) < 60 for (life,) in lives)
+        while writer.purge(machinery.at + 2 * HOUR_MS):
+            pass
+    assert tables.execute("SELECT seq FROM set_aside_records") == []
 
 
 def test_a_guardrail_is_no_rows_fault(
