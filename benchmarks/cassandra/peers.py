@@ -1,9 +1,10 @@
-"""The writers that others would use, tuned as far as a user could.
+"""The writers that others would use, set up as a careful user would.
 
 They share our connection's settings (libev, protocol version 4, no compression, token-aware), get Python
-values that were made before the clock starts, and keep as many requests under way as each of them is fastest
-with. Rows are in batches of one partition, where they are in batches; the devices take turns, so that not all
-that is under way is for one of them.
+values that were made before the clock starts, and keep a fixed number of requests under way. That number and
+the rows of a batch are constants that were chosen by hand: no run that tries others is kept. Rows are in
+batches of one partition, where they are in batches; the devices take turns, so that not all that is under way
+is for one of them.
 """
 
 import asyncio

@@ -33,7 +33,7 @@ from storage.settings import CassandraSettings
 
 DEVICES: Final = 100
 PART_ROWS: Final = 840_000
-"""As many as a sink writes at once when it is behind: 24 MiB."""
+"""About as many as a sink writes at once when it is behind: 24 MiB, at 30 bytes a record."""
 
 NODE: Final = 1
 """Another one than that of the measured servers, which may write into the same keyspace."""
