@@ -29,5 +29,9 @@ class PauseError(DevClusterError):
     """A node was told to stand still, and some of its threads go on."""
 
 
+class NodetoolError(DevClusterError):
+    """A node did not do what it was told; it says why."""
+
+
 class NotRunningError(DevClusterError):
     """The node that should be paused or measured doesn't run."""

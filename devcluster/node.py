@@ -6,20 +6,22 @@ stop it.
 
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 from devcluster import jars, ports, tools
-from devcluster.errors import NotRunningError, PauseError, PortError, StartError
+from devcluster.errors import NodetoolError, NotRunningError, PauseError, PortError, StartError
 from devcluster.hello import answers
 from devcluster.processes import Process, spawn
-from devcluster.settings import LOGBACK, java_command, wants_tls, yaml
+from devcluster.settings import LOGBACK, java_command, nodetool_command, wants_tls, yaml
 
 START_S: Final = 300.0
 STOP_S: Final = 60.0
 _PAUSED_S: Final = 10.0
+_NODETOOL_S: Final = 120.0
 _LOOK_S: Final = 0.1
 _TELLING = re.compile(r"ERROR|FATAL|Caused by: |Error: |[\w.$]+(Exception|Error)\b")
 """How lines begin that say why a node ended."""
@@ -38,6 +40,7 @@ class Node:
         self.heap_mib = heap_mib
         self.log = folder / "cassandra.log"
         self._process_file = folder / "process"
+        self._jmx_file = folder / "jmx_port"
 
     @property
     def running(self) -> bool:
@@ -56,13 +59,15 @@ class Node:
         java, libraries = tools.require()
         self._check_ports()
         self._write_files()
+        jmx_port = ports.take_free(["127.0.0.1"])
+        self._jmx_file.write_text(f"{jmx_port}\n")
         command = java_command(
             java,
             libraries,
             jars.agent(libraries),
             self.folder,
             heap_mib=self.heap_mib,
-            jmx_port=ports.take_free(["127.0.0.1"]),
+            jmx_port=jmx_port,
         )
         process = spawn(command, self.log)
         self._process_file.write_text(f"{process.pid} {process.beginning}\n")
@@ -124,6 +129,30 @@ class Node:
     def resume(self) -> None:
         """Let it go on; raises NotRunningError."""
         self._running().send(signal.SIGCONT)
+
+    def nodetool(self, *words: str) -> str:
+        """Give it an order of Cassandra's own `nodetool`, and wait; what that says.
+
+        Raises:
+            NotRunningError: it isn't there.
+            NodetoolError: it wasn't done.
+        """
+        self._running()
+        java, libraries = tools.require()
+        port = int(self._jmx_file.read_text())
+        command = nodetool_command(java, libraries, self.folder, jmx_port=port, words=words)
+        done = subprocess.run(  # noqa: S603  # the Java of _candidates, and what our caller asks for
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_NODETOOL_S,
+            check=False,
+        )
+        if done.returncode:
+            raise NodetoolError(f"nodetool {' '.join(words)}, at {self.address}:\n{done.stdout}")
+        return done.stdout
 
     def cpu_seconds(self) -> float:
         """What its process has used of the processors so far; raises NotRunningError."""

@@ -114,8 +114,7 @@ def java_command(
         "-XX:+UseG1GC",
         "-XX:+ExitOnOutOfMemoryError",
         f"-XX:ErrorFile={folder / 'jvm-crash.log'}",
-        *(f"--add-exports={package}=ALL-UNNAMED" for package in _EXPORTS),
-        *(f"--add-opens={package}=ALL-UNNAMED" for package in _OPENS),
+        *_modules(),
         f"-javaagent:{agent}",
         f"-Dcassandra.config={(folder / 'cassandra.yaml').as_uri()}",
         f"-Dcassandra.storagedir={folder}",
@@ -125,4 +124,33 @@ def java_command(
         "-cp",
         f"{jars}/*",
         "org.apache.cassandra.service.CassandraDaemon",
+    ]
+
+
+def nodetool_command(
+    java: Path, jars: Path, folder: Path, *, jmx_port: int, words: Sequence[str]
+) -> list[str]:
+    """The command that gives the node of this folder an order; what was asked is kept in the folder, too."""
+    return [
+        str(java),
+        "-Xmx128m",
+        *_modules(),
+        f"-Duser.home={folder}",
+        f"-Dlogback.configurationFile={(folder / 'logback.xml').as_uri()}",
+        "-cp",
+        f"{jars}/*",
+        "org.apache.cassandra.tools.NodeTool",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(jmx_port),
+        *words,
+    ]
+
+
+def _modules() -> list[str]:
+    """What of Java's own Cassandra reaches into."""
+    return [
+        *(f"--add-exports={package}=ALL-UNNAMED" for package in _EXPORTS),
+        *(f"--add-opens={package}=ALL-UNNAMED" for package in _OPENS),
     ]

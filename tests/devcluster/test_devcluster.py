@@ -1,5 +1,6 @@
 """A real node: it answers, stands still, is killed, comes back with its data, and is stopped by another."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,7 +12,7 @@ from cassandra.cluster import Cluster as Driver
 from cassandra.cluster import Session
 
 from devcluster import Cluster, missing
-from devcluster.errors import FolderError, NotRunningError, StartError
+from devcluster.errors import FolderError, NodetoolError, NotRunningError, StartError
 from devcluster.hello import answers
 from storage.settings import CassandraSettings
 from tests.support.needing import need
@@ -97,6 +98,13 @@ def test_a_paused_node_keeps_silent_until_it_is_resumed(cluster: Cluster) -> Non
     assert not answers(node.address, node.port, tls=False)
     node.resume()
     node.wait_up()
+
+
+def test_it_takes_orders_of_nodetool(cluster: Cluster) -> None:
+    """And says why it did not do one."""
+    assert re.search(r"^UN +127\.0\.0\.1 ", cluster.nodes[0].nodetool("status"), re.MULTILINE)
+    with pytest.raises(NodetoolError, match=r"eyspace nowhere,? does not exist"):
+        cluster.nodes[0].nodetool("snapshot", "nowhere")
 
 
 def test_starting_it_twice_says_so_and_how_to_use_it(cluster: Cluster) -> None:
