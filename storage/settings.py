@@ -31,7 +31,7 @@ class CassandraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """The datacenter to talk to; without it that of the first contact point."""
 
     replication_factor: Annotated[int, msgspec.Meta(ge=1, le=9)] = 1
-    """Copies of each row, in each datacenter; used when the keyspace is made."""
+    """Copies of each row, in the datacenter of who makes the keyspace; used then only."""
 
     consistency: Literal["ONE", "LOCAL_ONE", "QUORUM", "LOCAL_QUORUM", "EACH_QUORUM", "ALL"] = "LOCAL_QUORUM"
     """How many copies have to confirm a write, and to be asked by a read."""
