@@ -23,6 +23,7 @@ from ingest.addresses import counted_as, parsed
 from ingest.buckets import Bucket
 from ingest.descriptors import room_for
 from ingest.metrics import IngestMetrics
+from ingest.reasons import WhyRefused
 from ingest.settings import IngestSettings
 from ingest.sparing import SparingLog
 
@@ -124,7 +125,7 @@ class Admission:
         address = parsed(host)
         return address is not None and any(address in network for network in self._allow)
 
-    def refused(self, why: str, visitor: Visitor, **about: object) -> None:
+    def refused(self, why: WhyRefused, visitor: Visitor, **about: object) -> None:
         """Count one who was not let in, and say so, though not for each of a flood."""
         self._metrics.refused.labels(why).inc()
         self._refusals.note(why, reason=why, peer=visitor.address[0], **about)
@@ -136,15 +137,15 @@ class Admission:
             del self._comings[key]
         self._refusals.flush()
 
-    def _refusal(self, host: str, key: bytes) -> str | None:
+    def _refusal(self, host: str, key: bytes) -> WhyRefused | None:
         if not self.allows(host):
-            return "not_allowed"
+            return WhyRefused.NOT_ALLOWED
         if len(self._within) >= self.most:
-            return "too_many"
+            return WhyRefused.TOO_MANY
         most = self._settings.max_connections_per_address
         if most is not None and self._of_address[key] >= most:
-            return "too_many_of_address"
-        return None if self._may_come(key) else "too_often"
+            return WhyRefused.TOO_MANY_OF_ADDRESS
+        return None if self._may_come(key) else WhyRefused.TOO_OFTEN
 
     def _may_come(self, key: bytes) -> bool:
         """Whether this address has not come too often; if so this counts as another time."""

@@ -2,20 +2,7 @@
 
 Reading does next to nothing: whole records are put aside until the tick, which makes a block of everything
 that all connections have sent since the last one. A connection ends once, with an ending for its last
-record and a reason that an engineer finds in the table `connections`:
-
-    closed                the machine closed it
-    reset                 it broke
-    timed_out             the other side answered nothing any more: a cable was pulled, the power went
-    unreachable           the network said that there is no way to it
-    idle_timeout          nothing came for `idle_timeout_s`
-    no_record             no whole record came within `first_record_timeout_s`
-    slow_record           a record was begun and not finished within `record_timeout_s`
-    too_many_of_identity  who it proved to be has `max_connections_per_identity` already
-    not_allowed           `allow` was changed, and it may not connect any more
-    revoked               the certificate that it came with was revoked
-    shutdown              the server ended
-    server_lost           the server was lost (written by the next one)
+record and a reason (`ingest.reasons`) that an engineer finds in the table `connections`.
 
 Reading pauses while there is a reason: the gate is closed, its share is used up, or its stream is over.
 
@@ -27,24 +14,13 @@ import asyncio
 import errno
 from typing import TYPE_CHECKING, Final, cast
 
+from ingest.reasons import WhyClosed
 from ingest.revocation import Issue
 from parser.framing import Ending, Framer
 from parser.settings import Rules
 
 if TYPE_CHECKING:
     from ingest.listener import Listener
-
-CLOSED: Final = "closed"
-RESET: Final = "reset"
-TIMED_OUT: Final = "timed_out"
-UNREACHABLE: Final = "unreachable"
-IDLE_TIMEOUT: Final = "idle_timeout"
-NO_RECORD: Final = "no_record"
-SLOW_RECORD: Final = "slow_record"
-TOO_MANY_OF_IDENTITY: Final = "too_many_of_identity"
-NOT_ALLOWED: Final = "not_allowed"
-REVOKED: Final = "revoked"
-SHUTDOWN: Final = "shutdown"
 
 GATE: Final = 1
 SHARE: Final = 2
@@ -152,7 +128,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The machine has sent all; whether the transport stays open for the last acknowledgement."""
-        self.end(self._listener.clean_ending, CLOSED)
+        self.end(self._listener.clean_ending, WhyClosed.CLOSED)
         return self.acknowledges
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -179,7 +155,7 @@ class Connection(asyncio.Protocol):
         """All that was framed, also what was skipped."""
         return self._framer.received
 
-    def end(self, ending: Ending, why: str) -> None:
+    def end(self, ending: Ending, why: WhyClosed) -> None:
         """End the stream; the first end counts."""
         if self.ending is None:
             self.ending, self.why = ending, why
@@ -244,11 +220,11 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
 
-def _why_lost(error: Exception | None) -> str:
+def _why_lost(error: Exception | None) -> WhyClosed:
     """What the kernel says of a connection that ended without a word."""
     if isinstance(error, OSError):
         if error.errno == errno.ETIMEDOUT:
-            return TIMED_OUT
+            return WhyClosed.TIMED_OUT
         if error.errno in _NO_WAY:
-            return UNREACHABLE
-    return RESET
+            return WhyClosed.UNREACHABLE
+    return WhyClosed.RESET

@@ -8,7 +8,8 @@ So neither silence nor a byte a second holds a connection that delivers nothing.
 break behind each record have begun nothing with it.
 """
 
-from ingest.connection import IDLE_TIMEOUT, NO_RECORD, SLOW_RECORD, Connection
+from ingest.connection import Connection
+from ingest.reasons import WhyClosed
 from ingest.settings import IngestSettings
 
 
@@ -22,13 +23,13 @@ class Deadlines:
         self._first = now - settings.first_record_timeout_s
         self._record = now - settings.record_timeout_s
 
-    def missed(self, connection: Connection) -> str | None:
+    def missed(self, connection: Connection) -> WhyClosed | None:
         """Why this connection has to end, if it has to."""
         if connection.held:
             return None
         if not connection.delivered:
             if connection.begun < self._first:
-                return NO_RECORD
+                return WhyClosed.NO_RECORD
         elif connection.begun < self._record and connection.unfinished:
-            return SLOW_RECORD
-        return IDLE_TIMEOUT if connection.heard < self._idle else None
+            return WhyClosed.SLOW_RECORD
+        return WhyClosed.IDLE_TIMEOUT if connection.heard < self._idle else None

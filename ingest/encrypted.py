@@ -24,6 +24,7 @@ from typing import Any, Final, cast
 
 from ingest import hello
 from ingest.errors import HandshakeError
+from ingest.reasons import WhyRefused
 from ingest.revocation import Issue
 from ingest.tls import identity_of, issue_of
 from ingest.turns import Turns
@@ -135,7 +136,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         phase, self.phase = self.phase, Phase.LOST
         if phase in {Phase.OPEN, Phase.CLOSING}:
             protocol.connection_lost(exc)
-        self._settle(HandshakeError("tls_failed", "reset by the client"))
+        self._settle(HandshakeError(WhyRefused.TLS_FAILED, "reset by the client"))
 
     def pause_writing(self) -> None:
         """The socket takes no more for now."""
@@ -151,7 +152,9 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
 
     def _await_client(self) -> None:
         self._due = self._loop.time() + self._left_s
-        self._timer = self._loop.call_later(self._left_s, self._settle, HandshakeError("tls_timeout", _LATE))
+        self._timer = self._loop.call_later(
+            self._left_s, self._settle, HandshakeError(WhyRefused.TLS_TIMEOUT, _LATE)
+        )
 
     def _await_turn(self) -> None:
         if self._timer is not None:
@@ -232,7 +235,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
             if shown and whole:
                 self._identity, self._issue = identity_of(shown), issue_of(whole)
         except ValueError as error:
-            raise HandshakeError("tls_failed", "a certificate that can't be read") from error
+            raise HandshakeError(WhyRefused.TLS_FAILED, "a certificate that can't be read") from error
 
     def _decrypt(self, plain: list[bytes]) -> None:
         while not self._ended and (self._incoming.pending or self._tls.pending()):
@@ -265,7 +268,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
             self.phase = Phase.FAILED
             self._flush()
             self._raw.close()
-            self._settle(HandshakeError("tls_failed", reason))
+            self._settle(HandshakeError(WhyRefused.TLS_FAILED, reason))
         else:
             self.abort()
 

@@ -1,5 +1,7 @@
 """What can go wrong between the socket and the sinks, and whether trying again helps."""
 
+from ingest.reasons import WhyRefused
+
 
 class IngestError(Exception):
     """Something this side can't do; the message is one line that says what, where and what to do."""
@@ -36,7 +38,7 @@ class CertificateError(IngestError):
 class HandshakeError(IngestError):
     """A client that could not be let in; its own fault, and nothing to be done here."""
 
-    def __init__(self, why: str, reason: str) -> None:
+    def __init__(self, why: WhyRefused, reason: str) -> None:
         """`why` is what it is counted under, `reason` what an engineer wants to know."""
         super().__init__(reason)
         self.why = why

@@ -16,12 +16,13 @@ from ingest.acceptor import Acceptor, Address, listening_sockets
 from ingest.admission import Admission
 from ingest.assembler import Assembler, Numbering
 from ingest.clock import StampClock
-from ingest.connection import GATE, NOT_ALLOWED, OVER, REVOKED, SHUTDOWN, TOO_MANY_OF_IDENTITY, Connection
+from ingest.connection import GATE, OVER, Connection
 from ingest.deadlines import Deadlines
 from ingest.encrypted import shake_hands
 from ingest.errors import HandshakeError, ListenError
 from ingest.gate import Gate
 from ingest.metrics import IngestMetrics
+from ingest.reasons import WhyClosed, WhyRefused
 from ingest.settings import IngestSettings
 from ingest.shares import Shares, receive_buffer
 from ingest.tls import Certificates
@@ -137,12 +138,12 @@ class Listener:
             if (why := self._unwelcome(connection)) is not None:
                 self._cut(connection, why)
 
-    def _unwelcome(self, connection: Connection) -> str | None:
+    def _unwelcome(self, connection: Connection) -> WhyClosed | None:
         """Why it may not be here as things are now; also one that was at the door when they changed."""
         if not self.admission.allows(connection.address[0]):
-            return NOT_ALLOWED
+            return WhyClosed.NOT_ALLOWED
         revoked = self.certificates is not None and connection.certificate in self.certificates.revoked
-        return REVOKED if revoked else None
+        return WhyClosed.REVOKED if revoked else None
 
     async def close(self) -> None:
         """Accept nobody but those who have connected already, and read what these have sent.
@@ -172,7 +173,7 @@ class Listener:
             self._sweeper.cancel()
         for connection in list(self.connections):
             connection.hold(OVER, self.now())
-            connection.end(Ending.SHUTDOWN, SHUTDOWN)
+            connection.end(Ending.SHUTDOWN, WhyClosed.SHUTDOWN)
         self.assembler.tick()
 
     def hang_up(self) -> None:
@@ -185,7 +186,7 @@ class Listener:
     def _accepted(self, sock: socket.socket, connection: Connection) -> None:
         """Refuse it before anything is spent on it, or take it in."""
         if self.certificates is not None and len(self._adopting) >= _MOST_HANDSHAKES:
-            self.admission.refused("too_many_handshakes", connection)
+            self.admission.refused(WhyRefused.TOO_MANY_HANDSHAKES, connection)
             sock.close()
             return
         if not self.admission.enter(connection):
@@ -206,14 +207,14 @@ class Listener:
             self.admission.leave(connection)
             self.admission.refused(error.why, connection, detail=str(error))
         except OSError:  # it was gone before it was here
-            self._metrics.refused.labels("gone").inc()
+            self._metrics.refused.labels(WhyRefused.GONE).inc()
             self._give_up(sock, connection)
         except asyncio.CancelledError:
             self._give_up(sock, connection)
             raise
         except Exception as error:  # noqa: BLE001  # a mistake of ours must not cost its place for ever
             self._give_up(sock, connection)
-            self.admission.refused("failed", connection, detail=repr(error))
+            self.admission.refused(WhyRefused.FAILED, connection, detail=repr(error))
 
     async def _take_in(self, sock: socket.socket, connection: Connection) -> None:
         if self.certificates is None:
@@ -235,7 +236,7 @@ class Listener:
         self.assembler.happened(Opened(connection.id, connection.peer, connection.identity))
         self.shares.give(connection)
         room = self.admission.identify(connection)
-        why = self._unwelcome(connection) if room else TOO_MANY_OF_IDENTITY
+        why = self._unwelcome(connection) if room else WhyClosed.TOO_MANY_OF_IDENTITY
         self._loop.call_soon(self._begin, connection, why)
 
     def _hold_newcomer(self, connection: Connection) -> None:
@@ -247,7 +248,7 @@ class Listener:
         if self.gate.closed and connection in self.connections:
             connection.hold(GATE, self.now())
 
-    def _begin(self, connection: Connection, why: str | None) -> None:
+    def _begin(self, connection: Connection, why: WhyClosed | None) -> None:
         """What can't be done before the transport reads, which it does when `admitted` has returned."""
         if why is not None:
             self._cut(connection, why)
@@ -282,7 +283,7 @@ class Listener:
         self.shares.sweep()
         self.admission.sweep()
 
-    def _cut(self, connection: Connection, why: str) -> None:
+    def _cut(self, connection: Connection, why: WhyClosed) -> None:
         """End a stream from our side; who gets acknowledgements is closed when the last one is sent."""
         connection.hold(OVER, self.now())
         connection.end(Ending.TIMEOUT, why)

@@ -1,8 +1,11 @@
 """What Prometheus sees of the way from the sockets to the sinks; names after its conventions."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from ingest.reasons import Limit, WhyClosed, WhyRefused
 
 _SHORT: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 
@@ -88,3 +91,12 @@ class IngestMetrics:
         self.store_in_flight = Gauge(
             "headrace_store_in_flight_limit", "Requests that may be under way", ["sink"], registry=r
         )
+        _begin(self.closed, WhyClosed)
+        _begin(self.refused, WhyRefused)
+        _begin(self.throttles, Limit)
+
+
+def _begin(counter: Counter, values: Iterable[str]) -> None:
+    """Show 0 for each value of its label from the start."""
+    for value in values:
+        counter.labels(value)

@@ -28,11 +28,9 @@ from ingest.addresses import counted_as
 from ingest.buckets import Bucket, Budget, Left
 from ingest.connection import SHARE, Connection
 from ingest.metrics import IngestMetrics
+from ingest.reasons import Limit
 from ingest.settings import IngestSettings
 from ingest.sparing import SparingLog
-
-RECORDS: Final = "max_records_per_s"
-BYTES: Final = "max_bytes_per_s"
 
 _NO_LIMIT: Final = 1e18
 _LEAST_BUFFER: Final = 16_384
@@ -138,7 +136,7 @@ class Share(asyncio.Protocol):
         for_records = self.budget.records.spend(data.count(self._delimiter), now)
         for_bytes = self.budget.bytes.spend(len(data), now)
         if (for_records or for_bytes) and self._timer is None:
-            limit = RECORDS if for_records > for_bytes else BYTES
+            limit = Limit.RECORDS if for_records > for_bytes else Limit.BYTES
             self._pause(max(for_records, for_bytes, _LEAST_PAUSE_S), limit)
 
     def eof_received(self) -> bool:
@@ -159,7 +157,7 @@ class Share(asyncio.Protocol):
 
     # Pauses.
 
-    def _pause(self, seconds: float, limit: str) -> None:
+    def _pause(self, seconds: float, limit: Limit) -> None:
         self._paused_at = self._loop.time()
         self._timer = self._loop.call_later(seconds, self._go_on)
         self.connection.hold(SHARE, self._paused_at)
@@ -253,7 +251,7 @@ class Shares:
 
     # What a share calls.
 
-    def throttled(self, share: Share, limit: str) -> None:
+    def throttled(self, share: Share, limit: Limit) -> None:
         """A share has paused reading for the first time in a while."""
         share.limit = limit
         self._throttled.add(share)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import structlog
 
 from ingest.errors import CertificateError, HandshakeError
+from ingest.reasons import WhyRefused
 from ingest.revocation import Issue, Revoked, load_revoked
 from ingest.settings import IngestSettings
 
@@ -92,7 +93,7 @@ def identity_of(certificate: dict[str, Any]) -> str:
     """
     identity = next(_names(certificate), "")
     if not 0 < len(identity) <= MAX_IDENTITY or not identity.isprintable():
-        raise HandshakeError("tls_failed", "the certificate has no name that can be used")
+        raise HandshakeError(WhyRefused.TLS_FAILED, "the certificate has no name that can be used")
     return identity
 
 
@@ -115,7 +116,7 @@ def issue_of(certificate: bytes) -> Issue:
     try:
         found = x509.load_der_x509_certificate(certificate)
     except (ValueError, x509.InvalidVersion) as error:
-        raise HandshakeError("tls_failed", "a certificate that can't be read") from error
+        raise HandshakeError(WhyRefused.TLS_FAILED, "a certificate that can't be read") from error
     return Issue(found.issuer.public_bytes(), found.serial_number)
 
 
