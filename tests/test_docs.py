@@ -1,8 +1,8 @@
-"""The docs name what there is: every key, every metric, every page that they link to."""
+"""The docs name what there is: every key, every metric, every reason, every page that they link to."""
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -15,13 +15,19 @@ from headrace.reload import WHILE_RUNNING
 from headrace.workers.figures import WorkerMetrics
 from ingest.claims import Claims
 from ingest.metrics import IngestMetrics
+from ingest.reasons import Limit, WhyClosed, WhyRefused
 from orders.logs.metrics import LogMetrics
 from orders.metrics import OrderMetrics
+from storage.base import SERVER_LOST
 from web.places import HttpMetrics
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+BEHAVIOR = (ROOT / "docs" / "behavior.md").read_text(encoding="utf-8")
 EXAMPLE = (ROOT / "config.toml").read_text(encoding="utf-8")
+IN_THE_TABLES = {*WhyClosed, SERVER_LOST}
+"""Why connections ended, as `connections` says it."""
+
 PAGES = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")])
 
 
@@ -116,6 +122,45 @@ def test_every_metric_is_explained_with_its_labels() -> None:
     rows = re.findall(r"^\| `(headrace_\w+)` \| ([^|]*)\|", OPERATIONS, re.MULTILINE)
     assert real
     assert {(name, tuple(re.findall(r"`(\w+)`", labels))) for name, labels in rows} == real
+
+
+@pytest.mark.parametrize(
+    ("metric", "reasons"),
+    [("headrace_connections_closed_total", WhyClosed), ("headrace_connections_refused_total", WhyRefused)],
+)
+def test_operators_read_of_every_reason_that_is_counted(metric: str, reasons: Iterable[str]) -> None:
+    """And of no other, in the row of the counter."""
+    row = re.search(rf"^\| `{metric}` \| `why` \| (.*)$", OPERATIONS, re.MULTILINE)
+    assert row is not None
+    assert sorted(re.findall(r"`(\w+)`", row[1])) == sorted(reasons)
+
+
+def test_what_slows_a_connection_down_is_a_key() -> None:
+    """By its name in the configuration."""
+    assert set(Limit) <= {key for section, key, _ in KEYS if section == "ingest"}
+
+
+def test_why_a_connection_ended_is_explained() -> None:
+    """Every reason, and no other: in its table, and in that of what becomes of the last record."""
+    told = re.findall(r"^\| `(\w+)` \|", behavior_table("### Why a connection ended"), re.MULTILINE)
+    assert sorted(told) == sorted(IN_THE_TABLES)
+    columns = re.findall(r"([^|]*)\|$", behavior_table("## The end of a stream"), re.MULTILINE)
+    assert {why for column in columns for why in re.findall(r"`(\w+)`", column)} == IN_THE_TABLES
+
+
+def behavior_table(heading: str) -> str:
+    """The rows of the first table beneath a heading of docs/behavior.md."""
+    found = re.search(rf"^{heading}$.*?^[|-]+$(.*?)^$", BEHAVIOR, re.MULTILINE | re.DOTALL)
+    assert found is not None, heading
+    return found[1]
+
+
+def test_the_page_of_connections_has_words_for_every_reason() -> None:
+    """And for no other."""
+    script = (ROOT / "web" / "static" / "connections.js").read_text(encoding="utf-8")
+    words = re.search(r"^const WHY = \{$(.*?)^\};", script, re.MULTILINE | re.DOTALL)
+    assert words is not None
+    assert set(re.findall(r"^  (\w+): \"", words[1], re.MULTILINE)) == IN_THE_TABLES
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
