@@ -14,6 +14,7 @@ import asyncio
 import errno
 from typing import TYPE_CHECKING, Final, cast
 
+from ingest.errors import StreamError
 from ingest.reasons import WhyClosed
 from ingest.revocation import Issue
 from parser.framing import Ending, Framer
@@ -221,7 +222,9 @@ class Connection(asyncio.Protocol):
 
 
 def _why_lost(error: Exception | None) -> WhyClosed:
-    """What the kernel says of a connection that ended without a word."""
+    """What the kernel says of a connection that ended without a word, or its TLS."""
+    if isinstance(error, StreamError):
+        return error.why
     if isinstance(error, OSError):
         if error.errno == errno.ETIMEDOUT:
             return WhyClosed.TIMED_OUT

@@ -10,6 +10,8 @@ loop's exception handler, or the log, of what strangers do (measured in docs/arc
        |                         +--anything else that ends it: the stream broke ----------> LOST
        +--failed or too late--> FAILED -----------------------------------------------------> LOST
 
+Where it was we who ended a stream, the connection is told why when it is told that it is gone.
+
 What came and may not be read on (`pause_reading`) stays encrypted: at most one read of the socket. So does
 what came for a handshake until it is its turn (`ingest.turns`); its deadline stands still meanwhile.
 """
@@ -23,8 +25,8 @@ from functools import partial
 from typing import Any, Final, cast
 
 from ingest import hello
-from ingest.errors import HandshakeError
-from ingest.reasons import WhyRefused
+from ingest.errors import HandshakeError, StreamError
+from ingest.reasons import WhyClosed, WhyRefused
 from ingest.revocation import Issue
 from ingest.tls import identity_of, issue_of
 from ingest.turns import Turns
@@ -57,6 +59,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
 
     __slots__ = (
         "_barren",
+        "_broke",
         "_due",
         "_ended",
         "_head",
@@ -94,6 +97,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         self._paused = self._ended = False
         self._head = self._later = b""
         self._barren = 0
+        self._broke: StreamError | None = None
         self.phase = Phase.SHAKING
         self.settled: asyncio.Future[Exception | None] = self._loop.create_future()
         """What became of the handshake: None if it is done."""
@@ -135,7 +139,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         protocol, self._protocol = self._protocol, _NOBODY  # which holds us
         phase, self.phase = self.phase, Phase.LOST
         if phase in {Phase.OPEN, Phase.CLOSING}:
-            protocol.connection_lost(exc)
+            protocol.connection_lost(self._broke or exc)
         self._settle(HandshakeError(WhyRefused.TLS_FAILED, "reset by the client"))
 
     def pause_writing(self) -> None:
@@ -205,7 +209,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         if self.phase is Phase.OPEN and not self._waits:
             self._barren = 0 if len(plain) > before else self._barren + len(data)
             if self._barren > _MOST_BARREN:
-                self.abort()
+                self._break(WhyClosed.TLS_CUT_OFF)
 
     @property
     def _waits(self) -> bool:
@@ -270,7 +274,12 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
             self._raw.close()
             self._settle(HandshakeError(WhyRefused.TLS_FAILED, reason))
         else:
-            self.abort()
+            self._break(WhyClosed.TLS_BROKEN)
+
+    def _break(self, why: WhyClosed) -> None:
+        """Cut a stream off; the first reason counts, as what follows comes of it."""
+        self._broke = self._broke or StreamError(why)
+        self.abort()
 
     def _settle(self, failure: Exception | None) -> None:
         if self._timer is not None:
@@ -283,7 +292,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         if self._outgoing.pending and self.phase is not Phase.LOST:
             self._raw.write(self._outgoing.read())
             if self._raw.get_write_buffer_size() > _MOST_UNSENT:
-                self.abort()
+                self._break(WhyClosed.TLS_CUT_OFF)
 
     # What the connection calls.
 

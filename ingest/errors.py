@@ -1,6 +1,6 @@
 """What can go wrong between the socket and the sinks, and whether trying again helps."""
 
-from ingest.reasons import WhyRefused
+from ingest.reasons import WhyClosed, WhyRefused
 
 
 class IngestError(Exception):
@@ -41,4 +41,13 @@ class HandshakeError(IngestError):
     def __init__(self, why: WhyRefused, reason: str) -> None:
         """`why` is what it is counted under, `reason` what an engineer wants to know."""
         super().__init__(reason)
+        self.why = why
+
+
+class StreamError(IngestError):
+    """A client whose TLS could not go on; its own fault, and nothing to be done here."""
+
+    def __init__(self, why: WhyClosed) -> None:
+        """`why` is what its connection ends with."""
+        super().__init__(why)
         self.why = why

@@ -22,6 +22,12 @@ class WhyClosed(StrEnum):
     UNREACHABLE = "unreachable"
     """The network said that there is no way to it."""
 
+    TLS_BROKEN = "tls_broken"
+    """What came was no TLS any more, or TLS itself said that something was wrong."""
+
+    TLS_CUT_OFF = "tls_cut_off"
+    """It sent only messages of TLS itself, or took nothing of what TLS had to say."""
+
     IDLE_TIMEOUT = "idle_timeout"
     """Nothing came for `idle_timeout_s`."""
 

@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,7 @@ async def test_a_stream_that_broke_holds_up_nobody(certificates: Plant) -> None:
         shop.commit()
         assert await sound.acknowledged() == 1
         await reached(lambda: shop.closed, "the closing")
-        assert shop.closed[0].why == "reset"
+        assert shop.closed[0].why == "tls_broken"
         await sound.close()
         broken.writer.close()
 
@@ -183,7 +184,7 @@ async def test_who_only_changes_keys_is_cut_off(certificates: Plant, count: int,
         port = shop.listener.ports[0]
         await asyncio.to_thread(key_updates, port, client(certificates), count, data)
         await reached(lambda: shop.closed, "the closing")
-        assert (shop.closed[0].why, shop.records) == (("closed", 1) if data else ("reset", 0))
+        assert (shop.closed[0].why, shop.records) == (("closed", 1) if data else ("tls_cut_off", 0))
 
 
 async def test_a_silent_machine_is_closed(certificates: Plant) -> None:
@@ -218,22 +219,72 @@ async def test_a_closed_gate_stops_all_reading(certificates: Plant) -> None:
 
 
 async def test_a_broken_record_of_tls_ends_the_connection(certificates: Plant) -> None:
-    """What came before it is stored."""
+    """What came before it is stored, and the closing says that it was TLS which broke, not the network."""
     async with floor(settings(certificates)) as shop:
         machine = await connect(shop, client(certificates))
-        await machine.send(RECORD)
+        await machine.send(RECORD + b"E0001,35")
         await reached(lambda: shop.records == 1, "the record")
         with raw(machine) as sock:
             sock.send(b"\x17\x03\x03\0\x20" + bytes(32))
         await reached(lambda: shop.closed, "the closing")
-        assert shop.closed[0].why == "reset"
+        assert (shop.closed[0].why, shop.endings[-1]) == ("tls_broken", Ending.RESET)
+        assert shop.stream(machine.number) == RECORD + b"E0001,35#"
         assert await machine.rest() == b""
+
+
+def send_changed(port: int, context: ssl.SSLContext) -> None:
+    """Send a record in which somebody on the way has changed a bit, until the server has closed."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as sock:
+        shake(tls, sock, incoming, outgoing)
+        sock.sendall(outgoing.read())
+        tls.write(RECORD)
+        sent = bytearray(outgoing.read())
+        sent[-1] ^= 1
+        with suppress(ConnectionError):
+            sock.sendall(sent)
+            while sock.recv(65_536):
+                pass
+
+
+def hear_changed(port: int, context: ssl.SSLContext) -> None:
+    """Find a bit changed in an acknowledgement, and say so by an alert, until the server has closed."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as sock:
+        shake(tls, sock, incoming, outgoing)
+        tls.write(RECORD)
+        sock.sendall(outgoing.read())
+        heard = bytearray(sock.recv(65_536))
+        heard[-1] ^= 1
+        incoming.write(heard)
+        with pytest.raises(ssl.SSLError, match="MAC"):
+            tls.read()
+        with suppress(ConnectionError):
+            sock.sendall(outgoing.read())
+            while sock.recv(65_536):
+                pass
+
+
+@pytest.mark.parametrize(("changed", "records"), [(send_changed, 0), (hear_changed, 1)])
+async def test_a_bit_that_was_changed_on_the_way_breaks_the_stream(
+    certificates: Plant, changed: Callable[[int, ssl.SSLContext], None], records: int
+) -> None:
+    """Whichever side finds it: nothing changed is stored, and the closing says what broke."""
+    async with floor(settings(certificates)) as shop:
+        await asyncio.to_thread(changed, shop.listener.ports[1], client(certificates))
+        await reached(lambda: shop.closed, "the closing")
+        assert (shop.closed[0].why, shop.records) == ("tls_broken", records)
+        assert shop.metrics.closed.labels("tls_broken")._value.get() == 1
 
 
 async def test_what_a_client_does_not_listen_to_does_not_pile_up(certificates: Plant) -> None:
     """Whatever TLS wants to say: beyond 64 KiB that the socket doesn't take it is cut off."""
     async with floor(settings(certificates)) as shop:
         machine = await connect(shop, client(certificates))
+        await machine.send(b"E0001,35")
+        await reached(lambda: [each.bytes for each in shop.listener.connections] == [8], "the bytes")
         machine.writer.transport.pause_reading()  # type: ignore[attr-defined]
         transport = next(iter(shop.listener.connections))._transport
         assert isinstance(transport, Encrypted)
@@ -242,6 +293,7 @@ async def test_what_a_client_does_not_listen_to_does_not_pile_up(certificates: P
             assert transport._raw.get_write_buffer_size() < 100_000
         assert transport.is_closing()
         await reached(lambda: shop.closed, "the closing")
+        assert (shop.closed[0].why, shop.endings[-1]) == ("tls_cut_off", Ending.RESET)
         machine.writer.transport.abort()
 
 

@@ -10,6 +10,8 @@ const WHY = {
   reset: "reset by the machine",
   timed_out: "lost: no answer any more",
   unreachable: "lost: no way to it",
+  tls_broken: "lost: its TLS broke",
+  tls_cut_off: "closed: only TLS itself, or not listening",
   idle_timeout: "closed: sent nothing",
   no_record: "closed: no record came",
   slow_record: "closed: a record took too long",
