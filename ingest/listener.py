@@ -206,9 +206,9 @@ class Listener:
         except HandshakeError as error:
             self.admission.leave(connection)
             self.admission.refused(error.why, connection, detail=str(error))
-        except OSError:  # it was gone before it was here
-            self._metrics.refused.labels(WhyRefused.GONE).inc()
+        except OSError as error:  # it was gone before it was here
             self._give_up(sock, connection)
+            self.admission.refused(WhyRefused.GONE, connection, detail=str(error))
         except asyncio.CancelledError:
             self._give_up(sock, connection)
             raise

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingest import listener
+from ingest.connection import Connection
 from ingest.errors import ListenError
 from ingest.settings import IngestSettings
 from parser.block import Closed, Started
@@ -106,6 +107,27 @@ async def test_a_mistake_of_ours_costs_one_connection_and_no_place(monkeypatch: 
         assert shop.listener.admission.taken == 0
         for machine in [await shop.connect(), await shop.connect()]:
             await machine.close()
+
+
+async def test_a_socket_that_the_kernel_has_given_up_is_counted_and_said() -> None:
+    """One line of a flood. Linux takes options of one that was reset, too; but not TCP's on another kind."""
+    async with floor() as shop:
+        with capture_logs() as said:
+            for _ in range(3):
+                ours, theirs = socket.socketpair()
+                with theirs:
+                    ours.setblocking(False)
+                    address = ("10.0.0.1", 40_000)
+                    visitor = Connection(shop.listener, Rules(), address, acknowledges=False)
+                    shop.listener._accepted(ours, visitor)
+                    await reached(lambda: not shop.listener._adopting, "the refusal")
+                    assert theirs.recv(1) == b""
+        assert shop.metrics.refused.labels("gone")._value.get() == 3
+        assert [(line["event"], line["reason"], line["peer"]) for line in said] == [
+            ("connection_refused", "gone", "10.0.0.1")
+        ]
+        assert said[0]["detail"]
+        assert shop.listener.admission.taken == 0
 
 
 @pytest.mark.parametrize(("rule", "ending"), [("record", Ending.CLEAN), ("reject", Ending.STRICT)])
