@@ -10,6 +10,7 @@ durable, and whenever the journal says that it can't take more. Nothing is ever 
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from ingest.acceptor import Acceptor, Address, listening_sockets
@@ -38,8 +39,6 @@ _HALF_WAY_S: Final = 0.2
 """A handshake of the kernel is over by then: a few round trips in a plant's network."""
 
 _PROBES: Final = 3
-_MOST_HANDSHAKES: Final = 2_000
-"""Under way at one time. For who proves nothing yet the library keeps messages of up to 100 KiB."""
 
 
 class Listener:
@@ -185,17 +184,17 @@ class Listener:
 
     def _accepted(self, sock: socket.socket, connection: Connection) -> None:
         """Refuse it before anything is spent on it, or take it in."""
-        if self.certificates is not None and len(self._adopting) >= _MOST_HANDSHAKES:
-            self.admission.refused(WhyRefused.TOO_MANY_HANDSHAKES, connection)
-            sock.close()
-            return
-        if not self.admission.enter(connection):
+        if not self.admission.enter(connection, shakes_hands=self.certificates is not None):
             sock.close()
             return
         task = self._loop.create_task(self._adopt(sock, connection))
         self._loop.call_soon(self._loop.call_soon, self._hold_newcomer, connection)
         self._adopting.add(task)
-        task.add_done_callback(self._adopting.discard)
+        task.add_done_callback(partial(self._adopted, connection))
+
+    def _adopted(self, connection: Connection, task: asyncio.Task[None]) -> None:
+        self._adopting.discard(task)
+        self.admission.hands_shaken(connection)
 
     async def _adopt(self, sock: socket.socket, connection: Connection) -> None:
         try:

@@ -66,7 +66,7 @@ class WhyRefused(StrEnum):
     """`max_connects_per_minute`."""
 
     TOO_MANY_HANDSHAKES = "too_many_handshakes"
-    """As many as there may be are under way."""
+    """As many as there may be are under way, in all or of the address."""
 
     TLS_FAILED = "tls_failed"
     """No TLS, no certificate of the plant, or a revoked one."""

@@ -21,22 +21,28 @@ def allow_descriptors(count: int) -> None:
 
 
 @contextmanager
-def crowd(port: int, count: int, *, shakes_hands: bool = True) -> Iterator[list[wire.Line]]:
-    """So many connections that say nothing, not even by TLS without `shakes_hands`; closed in the end."""
+def crowd(
+    port: int, count: int, *, shakes_hands: bool = True, source: str | None = None
+) -> Iterator[list[wire.Line]]:
+    """So many connections that say nothing, not even by TLS without `shakes_hands`; closed in the end.
+
+    `source` is the address that they come from; the kernel's choice has room for more of them.
+    """
     allow_descriptors(count)
     lines: list[wire.Line] = []
     try:
         while len(lines) < count:
-            lines.append(_knock(port, wire.current() if shakes_hands else wire.PLAIN))
+            lines.append(_knock(port, source, wire.current() if shakes_hands else wire.PLAIN))
         yield lines
     finally:
         for line in lines:
             line.close()
 
 
-def _knock(port: int, over: wire.Wire) -> wire.Line:
+def _knock(port: int, source: str | None, over: wire.Wire) -> wire.Line:
     """A connection; where the server closed it before it came to TLS, it is there as it is: closed."""
-    sock = socket.create_connection(("127.0.0.1", port), timeout=60)
+    place = None if source is None else (source, 0)
+    sock = socket.create_connection(("127.0.0.1", port), timeout=60, source_address=place)
     try:
         return over.over(sock)
     except (ConnectionError, ssl.SSLError):

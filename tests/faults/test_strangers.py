@@ -180,11 +180,14 @@ def _shorten_deadlines(server: Server, patience_s: float) -> None:
 
 @pytest.mark.tls(only=True)
 def test_stalled_handshakes_are_closed_at_their_deadline(make_server: MakeServer, *, long_form: bool) -> None:
-    """Of those that say nothing, and of those that begin a greeting; machines connect and send meanwhile."""
+    """Of those that say nothing, and of those that begin a greeting; machines connect and send meanwhile.
+
+    In the long form they are as many as may come from one address.
+    """
     count = 500 if long_form else 40
     server = make_server({"ingest": {"handshake_timeout_s": 2.0}})
     server.start()
-    with _steady(server), crowd(server.port, count, shakes_hands=False) as strangers:
+    with _steady(server), crowd(server.port, count, shakes_hands=False, source="127.0.0.2") as strangers:
         for stranger in strangers[::2]:
             stranger.sendall(HALF_A_GREETING)
         wait_closed(strangers, "stalled handshakes")

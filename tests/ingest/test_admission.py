@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from ingest import descriptors
+from ingest import admission, descriptors
 from ingest.admission import Admission
 from ingest.buckets import Bucket
 from ingest.metrics import IngestMetrics
@@ -92,6 +92,46 @@ def test_a_network_of_64_bits_is_one_address() -> None:
     assert door.admission.enter(Caller("2001:db8:0:1::1"))
     assert not door.admission.enter(Caller("2001:db8:0:1:ffff::2"))
     assert door.admission.enter(Caller("2001:db8:0:2::1"))
+
+
+def test_an_address_has_its_own_bound_of_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A /64 is one, others are let in, and a handshake that is over makes room, whatever became of it."""
+    monkeypatch.setattr(admission, "_MOST_HANDSHAKES_OF_ADDRESS", 2)
+    door = Door(IngestSettings())
+    first, second, third = (Caller(f"2001:db8:0:1::{number}") for number in range(3))
+    assert door.admission.enter(first, shakes_hands=True)
+    assert door.admission.enter(second, shakes_hands=True)
+    assert not door.admission.enter(third, shakes_hands=True)
+    assert door.refused("too_many_handshakes") == 1
+    assert door.admission.enter(Caller("2001:db8:0:2::1"), shakes_hands=True)
+    door.admission.hands_shaken(first)
+    door.admission.hands_shaken(first)
+    assert door.admission.enter(third, shakes_hands=True)
+    assert not door.admission.enter(Caller("2001:db8:0:1::4"), shakes_hands=True)
+    door.admission.leave(second)
+    assert door.admission.enter(Caller("2001:db8:0:1::5"), shakes_hands=True)
+    assert door.admission.enter(Caller("2001:db8:0:1::6")), "who speaks no TLS has none to wait for"
+
+
+def test_who_may_not_connect_takes_no_place_of_a_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is counted as what it is, also while all of these are taken."""
+    monkeypatch.setattr(admission, "_MOST_HANDSHAKES", 1)
+    door = Door(IngestSettings(allow=("10.0.0.0/8",)))
+    assert not door.admission.enter(Caller("192.168.0.1"), shakes_hands=True)
+    assert door.admission.enter(Caller("10.0.0.1"), shakes_hands=True)
+    assert not door.admission.enter(Caller("192.168.0.1"), shakes_hands=True)
+    assert not door.admission.enter(Caller("10.0.0.2"), shakes_hands=True)
+    assert (door.refused("not_allowed"), door.refused("too_many_handshakes")) == (2, 1)
+
+
+def test_no_address_alone_takes_all_places_of_handshakes() -> None:
+    """Three quarters of them are for others; and many machines may have one address."""
+    door = Door(IngestSettings())
+    crowd = [Caller() for _ in range(1_000)]
+    assert sum(door.admission.enter(caller, shakes_hands=True) for caller in crowd) == 500
+    others = [Caller(f"10.0.1.{number % 4}") for number in range(2_000)]
+    assert sum(door.admission.enter(caller, shakes_hands=True) for caller in others) == 1_500
+    assert door.refused("too_many_handshakes") == 1_000
 
 
 def test_an_identity_has_its_own_bound_wherever_it_comes_from() -> None:
@@ -189,7 +229,7 @@ def test_places_agree_with_a_list_of_those_within(
         assert door.admission.taken == len(within)
     for caller in within:
         door.admission.leave(caller)
-    assert not door.admission._of_address
+    assert not door.admission._within._counts
 
 
 def test_new_limits_count_for_those_who_come() -> None:

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from headrace.authority import make_device
-from ingest import listener
+from ingest import admission
 from parser.framing import Ending
 from tests.ingest.floor import RECORD, floor, reached
 from tests.ingest.tls import client, connect, first_word, refused, say, settings
@@ -258,7 +258,7 @@ async def test_only_so_many_handshakes_are_under_way(
     certificates: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others are refused meanwhile, and let in when there is room again."""
-    monkeypatch.setattr(listener, "_MOST_HANDSHAKES", 2)
+    monkeypatch.setattr(admission, "_MOST_HANDSHAKES", 2)
     async with floor(settings(certificates, handshake_timeout_s=0.3)) as shop:
         stalled = [await say(shop, hello(508)) for _ in range(2)]
         await reached(lambda: len(shop.listener._adopting) == 2, "the stalled ones")
@@ -270,3 +270,61 @@ async def test_only_so_many_handshakes_are_under_way(
         await reached(lambda: not shop.listener._adopting, "their end")
         machine = await connect(shop, client(certificates))
         await machine.close()
+
+
+async def test_an_address_that_stalls_its_handshakes_keeps_out_no_other(
+    certificates: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its share of them; who has shaken hands takes none of it, however long it stays."""
+    monkeypatch.setattr(admission, "_MOST_HANDSHAKES_OF_ADDRESS", 2)
+    async with floor(settings(certificates)) as shop:
+        first, second = [await connect(shop, client(certificates)) for _ in range(2)]
+        await reached(lambda: not shop.listener._adopting, "the end of their handshakes")
+        stalled = [await say(shop, hello(508)) for _ in range(2)]
+        await reached(lambda: len(shop.listener._adopting) == 2, "the stalled ones")
+        late = await say(shop, b"")
+        assert await late.rest() == b""
+        assert refused(shop, "too_many_handshakes") == 1
+        _, other = await asyncio.open_connection(
+            "127.0.0.1",
+            shop.listener.ports[0],
+            ssl=client(certificates),
+            server_hostname="localhost",
+            local_addr=("127.0.0.2", 0),
+        )
+        await reached(lambda: len(shop.opened) == 3, "a machine of another address")
+        for writer in (other, first.writer, second.writer, *(stranger.writer for stranger in stalled)):
+            writer.close()
+
+
+async def test_a_plant_behind_one_address_comes_in_though_not_all_at_once(
+    certificates: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is refused once at least, but those whose handshakes are under way then; who tries again is in."""
+    monkeypatch.setattr(admission, "_MOST_HANDSHAKES_OF_ADDRESS", 4)
+    context, waiting = client(certificates), list[Callable[[], None]]()
+
+    async def deliver() -> None:
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(
+                    "127.0.0.1", shop.listener.ports[0], ssl=context, server_hostname="localhost"
+                )
+            except OSError:  # refused
+                await asyncio.sleep(0.01)
+            else:
+                writer.write(RECORD)
+                writer.close()
+                await writer.wait_closed()
+                return
+
+    async with floor(settings(certificates)) as shop:
+        with monkeypatch.context() as patched:
+            patched.setattr(shop.listener._turns, "ask", lambda step, _: waiting.append(step))
+            plant = asyncio.gather(*(deliver() for _ in range(60)))
+            await reached(lambda: len(waiting) == 4, "four hellos")
+            await reached(lambda: refused(shop, "too_many_handshakes") >= 56, "the refusals")
+        for step in waiting:
+            step()
+        await plant
+        await reached(lambda: shop.records == 60, "a record of each")
