@@ -187,7 +187,7 @@ class _Sink:
         """Begin at the journal's first block where the next one needed is there no more; say so."""
         first = self._reader.first_block()
         if first is not None and first > self._read + 1:
-            if self._cursor is not None and first > self._reached + 1:
+            if self._reached and first > self._reached + 1:
                 self._report(SinkReport(self._read, gap=(self._reached + 1, first - 1)))
             if self._cursor is not None:
                 self._reader = JournalReader(Path(self._task.folder))

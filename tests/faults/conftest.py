@@ -61,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The wire; outages of a minute and of ten, and one and three nodes of Cassandra in the long form."""
+    """The wire; in the long form outages of a minute and of ten, one and three nodes, and these restarted."""
     long = metafunc.config.getoption("--long", default=False)
     if kinds := _wires(metafunc, long=long):
         metafunc.parametrize("wire", kinds, indirect=True)
@@ -70,6 +70,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("outage_s", list(seconds.values()), ids=list(seconds))
     if long and {"cluster", "network"} & set(metafunc.fixturenames):
         metafunc.parametrize("nodes", [1, 3], ids=["one node", "three nodes"])
+    if "restarted" in metafunc.fixturenames:
+        since = {"nodes that run on": False} | ({"nodes started since": True} if long else {})
+        metafunc.parametrize("restarted", list(since.values()), ids=list(since))
 
 
 def _wires(metafunc: pytest.Metafunc, *, long: bool) -> list[str]:

@@ -50,7 +50,6 @@ _SMALL: Final = {"journal": {"max_bytes": 16 * MIB}}
 
 
 @pytest.mark.long(minutes=4)
-@pytest.mark.parametrize("restarted", [False, True], ids=["nodes that run on", "nodes started since"])
 def test_an_older_copy_of_the_keyspace_is_filled_from_what_the_journal_keeps(
     make_server: MakeServer, cluster: Cluster, tables: CassandraSettings, tmp_path: Path, *, restarted: bool
 ) -> None:

@@ -112,7 +112,7 @@ async def test_a_mistake_of_ours_in_a_handshake_costs_no_place(
 
 async def test_a_stalled_handshake_is_closed_at_its_deadline(certificates: Plant) -> None:
     """Silent from the start or in the middle; until then it counts as a connection."""
-    limits = {"handshake_timeout_s": 0.3, "max_connections": 2}
+    limits = {"handshake_timeout_s": 1.0, "max_connections": 2}
     async with floor(settings(certificates, **limits)) as shop:
         silent = await say(shop, b"")
         stuck = await say(shop, b"\x16\x03\x01\x02\0\x01")
@@ -193,7 +193,7 @@ async def test_the_end_of_the_server_ends_handshakes_and_streams(certificates: P
 
 async def test_handshakes_that_fail_leave_their_places(certificates: Plant) -> None:
     """Also those that are too late: who belongs here finds room."""
-    limits = {"handshake_timeout_s": 0.2, "max_connections": 2, "max_connections_per_address": 2}
+    limits = {"handshake_timeout_s": 1.0, "max_connections": 2, "max_connections_per_address": 2}
     async with floor(settings(certificates, **limits)) as shop:
         for word in (b"GET / HTTP/1.1\r\n\r\n", b"", b"\x16", RECORD):
             stranger = await say(shop, word)
@@ -259,7 +259,7 @@ async def test_only_so_many_handshakes_are_under_way(
 ) -> None:
     """Others are refused meanwhile, and let in when there is room again."""
     monkeypatch.setattr(admission, "_MOST_HANDSHAKES", 2)
-    async with floor(settings(certificates, handshake_timeout_s=0.3)) as shop:
+    async with floor(settings(certificates, handshake_timeout_s=1.0)) as shop:
         stalled = [await say(shop, hello(508)) for _ in range(2)]
         await reached(lambda: len(shop.listener._adopting) == 2, "the stalled ones")
         late = await say(shop, b"")
