@@ -27,6 +27,7 @@ WHILE_RUNNING: Final = frozenset(
         "ingest.allow",
         "ingest.first_record_timeout_s",
         "ingest.handshake_timeout_s",
+        "ingest.identities",
         "ingest.idle_timeout_s",
         "ingest.keepalive_s",
         "ingest.max_bytes_per_s",
@@ -42,6 +43,10 @@ WHILE_RUNNING: Final = frozenset(
     }
 )
 """The keys that count at once, with their sections."""
+
+_WITH: Final = {"ingest.identities": "ingest.bind_identity"}
+"""Keys that wait for a restart where another one does: lists that were left out as nobody is to be bound any
+more would bind gateways to themselves until then."""
 
 _log = structlog.get_logger("headrace")
 
@@ -77,25 +82,26 @@ def compare(running: Config, wanted: Config) -> Change:
     """
     now = dict(values(running))
     differing = sorted(key for key, value in values(wanted) if now[key] != value)
+    at_once = WHILE_RUNNING - {key for key, other in _WITH.items() if other in differing}
     try:
-        config = _changed(running, wanted)
+        config = _changed(running, wanted, at_once)
     except ValueError as error:
         raise ConfigError(f"{error}, with what keeps its value until a restart") from None
     return Change(
         config,
-        [_shown(key) for key in differing if key in WHILE_RUNNING],
-        [_shown(key) for key in differing if key not in WHILE_RUNNING],
+        [_shown(key) for key in differing if key in at_once],
+        [_shown(key) for key in differing if key not in at_once],
     )
 
 
-def _changed(section: S, wanted: msgspec.Struct, name: str = "") -> S:
+def _changed(section: S, wanted: msgspec.Struct, at_once: frozenset[str], name: str = "") -> S:
     changes: dict[str, Any] = {}
     now = msgspec.structs.asdict(section)
     for key, value in msgspec.structs.asdict(wanted).items():
         dotted = f"{name}.{key}".lstrip(".")
         if isinstance(value, msgspec.Struct):
-            changes[key] = _changed(now[key], value, dotted)
-        elif dotted in WHILE_RUNNING:
+            changes[key] = _changed(now[key], value, at_once, dotted)
+        elif dotted in at_once:
             changes[key] = value
     return msgspec.structs.replace(section, **changes)
 

@@ -46,6 +46,25 @@ class _Submitted(NamedTuple):
     closing: list[Connection]
 
 
+class _Lists:
+    """Which devices each identity may send for, as configured at one time."""
+
+    def __init__(self, settings: IngestSettings) -> None:
+        self._settings = settings
+        self._listed: dict[str | None, tuple[str, ...]] = {
+            identity: settings.devices_of(identity) for identity in settings.identities
+        }
+        self._bytes = {devices[0]: sum(map(len, devices)) for devices in self._listed.values()}
+
+    def of(self, identity: str | None) -> tuple[str, ...]:
+        """One tuple for all blocks, where a gateway lists thousands."""
+        return self._listed.get(identity) or self._settings.devices_of(identity)
+
+    def bytes_of(self, allowance: Allowance) -> int:
+        """What its list takes in a block, about; nothing where none was configured."""
+        return self._bytes.get(allowance.devices[0], 0) if allowance.devices else 0
+
+
 class Assembler:
     """What has arrived since the last tick, and what is on its way to the disk."""
 
@@ -68,10 +87,7 @@ class Assembler:
         self._submit = submit
         self._gate = gate
         self._metrics = metrics
-        self._listed: dict[str | None, tuple[str, ...]] = {
-            identity: settings.devices_of(identity) for identity in settings.identities
-        }
-        self._listed_bytes = {devices[0]: sum(map(len, devices)) for devices in self._listed.values()}
+        self._lists = _Lists(settings)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self.arrivals = Arrivals(rules.delimiter)
@@ -85,13 +101,14 @@ class Assembler:
 
         self.settled.set()
 
-    def change(self, rules: Rules) -> None:
-        """Read by these rules from now on; what has arrived goes into a block with those before.
+    def change(self, settings: IngestSettings, rules: Rules) -> None:
+        """Go by these rules and lists of devices from now on.
 
+        What has arrived goes into a block with those before, and is read by them whenever that may be.
         Delimiter and `max_record_bytes` have to stay: connections are framed by them.
         """
         self.tick()
-        self._rules = rules
+        self._rules, self._lists = rules, _Lists(settings)
 
     # What connections call.
 
@@ -172,11 +189,7 @@ class Assembler:
         named: dict[str | None, dict[int, None]] = {}
         for sender in senders:
             named.setdefault(sender.identity, {})[sender.id] = None
-        return tuple(Allowance(tuple(ids), self._devices_of(identity)) for identity, ids in named.items())
-
-    def _devices_of(self, identity: str | None) -> tuple[str, ...]:
-        """One tuple for all blocks, where a gateway lists thousands."""
-        return self._listed.get(identity) or self._settings.devices_of(identity)
+        return tuple(Allowance(tuple(ids), self._lists.of(identity)) for identity, ids in named.items())
 
     def _hand_on(
         self, block: Block, wanting: list[tuple[Connection, int]], closing: list[Connection]
@@ -194,7 +207,7 @@ class Assembler:
     def _size(self, block: Block, wanting: int) -> int:
         """What is kept of a block until it is durable, in memory and as it is written, about."""
         allowed = block.allowed or ()
-        listed = sum(self._listed_bytes.get(each.devices[0], 0) for each in allowed if each.devices)
+        listed = sum(map(self._lists.bytes_of, allowed))
         own = len(block.payload) + block.chunks.nbytes + listed
         return own + _OF_BLOCK + _OF_ONE * (len(block.events) + wanting + len(allowed))
 

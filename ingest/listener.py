@@ -124,13 +124,13 @@ class Listener:
         )
 
     def change(self, settings: IngestSettings, rules: Rules) -> None:
-        """Go by other limits from now on, also for those who are here.
+        """Go by other limits and `identities` from now on, also for those who are here.
 
-        What can't be changed under living connections stays as it was: addresses, ports, tick and
-        `end_of_stream`. Delimiter and `max_record_bytes` have to be those of before.
+        What can't be changed under living connections stays as it was: addresses, ports, tick,
+        `end_of_stream` and `bind_identity`. Delimiter and `max_record_bytes` have to be those of before.
         """
         self._settings, self._rules = settings, rules
-        self.assembler.change(rules)
+        self.assembler.change(settings, rules)
         self.admission.change(settings)
         self.shares.change(settings, self.connections)
         for connection in list(self.connections):

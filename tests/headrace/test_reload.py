@@ -27,9 +27,13 @@ from tests.faults.sender import record
 from tests.faults.supplier import Mes
 from tests.faults.waiting import wait_until
 
+BINDING = {"tls_cert": "a.pem", "tls_key": "a.key", "tls_client_ca": "ca.pem", "bind_identity": True}
+RUNNING = decode_config({"ingest": BINDING}, "a file")
 CHANGED = decode_config(
     {
         "ingest": {
+            **BINDING,
+            "identities": {"gateway-1": ["E0001"]},
             "max_connections_per_address": 7,
             "max_connections_per_identity": 7,
             "max_connects_per_minute": 7,
@@ -62,8 +66,8 @@ def test_only_keys_that_there_are_can_change() -> None:
 
 def test_every_key_counts_at_once_or_keeps_its_value() -> None:
     """One or the other; what is said of each is what happens to it."""
-    running, wanted = dict(values(Config())), dict(values(CHANGED))
-    change = compare(Config(), CHANGED)
+    running, wanted = dict(values(RUNNING)), dict(values(CHANGED))
+    change = compare(RUNNING, CHANGED)
     assert dict(values(change.config)) == {
         key: (wanted if key in WHILE_RUNNING else running)[key] for key in running
     }
@@ -78,6 +82,15 @@ def test_every_key_counts_at_once_or_keeps_its_value() -> None:
 def test_a_file_that_changes_nothing_changes_nothing() -> None:
     """As most SIGHUPs are for certificates."""
     assert compare(CHANGED, CHANGED) == (CHANGED, [], [])
+
+
+@pytest.mark.parametrize(("running", "wanted"), [(Config(), CHANGED), (CHANGED, Config())])
+def test_lists_of_devices_wait_with_what_binds_them(running: Config, wanted: Config) -> None:
+    """Else a gateway whose list is left out, as nobody is to be bound, would be refused until the restart."""
+    change = compare(running, wanted)
+    assert change.config.ingest.identities == running.ingest.identities
+    assert change.config.ingest.idle_timeout_s == wanted.ingest.idle_timeout_s
+    assert {"[ingest] bind_identity", "[ingest] identities"} <= set(change.needs_restart)
 
 
 STEPS = st.lists(

@@ -3,15 +3,17 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from ingest.errors import HandshakeError
 from ingest.tls import identity_of
 from parser.block import Allowance
 from parser.parsed import ParsedBlock
+from parser.settings import Rules
 from parser.verdicts import Reason
 from tests.ingest.building import DEADLINE_S
-from tests.ingest.floor import RECORD, floor, reached
+from tests.ingest.floor import RECORD, Machine, floor, reached
 from tests.ingest.tls import client, connect, settings
 from tests.support.certificates import Certificates as Plant
 
@@ -110,6 +112,33 @@ async def test_blocks_say_who_may_send_what(certificates: Plant) -> None:
         ]
         await machine.close()
         await gateway.close()
+
+
+async def test_what_has_arrived_is_judged_by_the_lists_of_its_time(certificates: Plant) -> None:
+    """However late it is parsed, and over the same connection; also of an identity that lost its list."""
+    bound = settings(certificates, tick_ms=10_000, bind_identity=True, identities={"gateway-1": ("E0001",)})
+    async with floor(bound) as shop:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1",
+            shop.listener.ports[0],
+            ssl=client(certificates, "gateway-1"),
+            server_hostname="localhost",
+        )
+        await reached(lambda: shop.listener.connections, "the connection")
+        [connection] = shop.listener.connections
+        for lists in ({"gateway-1": ("E0002",)}, {}):
+            before = connection.bytes
+            writer.write(RECORD + RECORD.replace(b"E0001", b"E0002"))
+            await reached(lambda: connection.bytes - before == 2 * len(RECORD), "the records")  # noqa: B023  # it is waited for here
+            shop.listener.change(msgspec.structs.replace(bound, identities=lists), Rules())
+        writer.write(RECORD)
+        await reached(lambda: connection.bytes == 5 * len(RECORD), "the last record")
+        shop.listener.assembler.tick()
+        parsed = [ParsedBlock.of(block) for block in shop.blocks if block.payload]
+        assert [each.columns.devices for each in parsed] == [["E0001"], ["E0002"], []]
+        rejects = [[reject.verdict.device_id for reject in each.columns.rejects] for each in parsed]
+        assert rejects == [["E0002"], ["E0001"], ["E0001"]]
+        await Machine(reader, writer, connection.id).close()
 
 
 async def test_a_list_is_said_once_for_all_connections_of_an_identity(certificates: Plant) -> None:
