@@ -70,7 +70,7 @@ def create_app(
         ],
         dependencies=_given(
             store=store,
-            board=Board(feed),
+            board=Board(feed, claimed_twice),
             feed=feed,
             security=office.security,
             facade=office.facade,

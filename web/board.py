@@ -20,6 +20,7 @@ import numpy as np
 from parser.parsed import ParsedBlock
 from storage.clock import now_ms
 from storage.live import Glimpse, LiveFeed, Watcher
+from web.parameters import ClaimedTwice
 from web.views import ReadingView, view_rows
 
 TURN_S: Final = 0.25
@@ -37,6 +38,9 @@ class LiveFrame(msgspec.Struct, frozen=True):
 
     devices: list[ReadingView]
     """The newest reading of each machine that sent one."""
+
+    claimed_twice: list[str]
+    """All machines that two connections have sent for lately; an event of one machine tells of that one."""
 
 
 class _Row(NamedTuple):
@@ -58,8 +62,9 @@ class _Entry(NamedTuple):
 class Board:
     """The newest readings of the live feed, turn by turn."""
 
-    def __init__(self, feed: LiveFeed) -> None:
+    def __init__(self, feed: LiveFeed, claimed_twice: ClaimedTwice = frozenset) -> None:
         self._feed = feed
+        self._claimed_twice = claimed_twice
         self._viewers = 0
         self._watching: asyncio.Task[None] | None = None
         self._turned = asyncio.Event()
@@ -85,6 +90,8 @@ class Board:
         self._over = False
         self._turn = 0
         self._records = 0
+        self._claimed: list[str] = []
+        self._claimed_turn = 0
         self._fresh: dict[str, _Row] = {}
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._frames: dict[tuple[int, str | None], bytes | None] = {}
@@ -136,9 +143,12 @@ class Board:
                 self._fresh[device] = _Row(glimpse.parsed, row)
 
     def _take_turn(self) -> None:
-        if not self._fresh:
+        claimed = sorted(self._claimed_twice())
+        if not self._fresh and claimed == self._claimed:
             return
         self._turn += 1
+        if claimed != self._claimed:
+            self._claimed, self._claimed_turn = claimed, self._turn
         for view in _view(self._fresh.values()):
             self._entries[view.device_id] = _Entry(self._turn, view)
             self._entries.move_to_end(view.device_id)
@@ -157,8 +167,10 @@ class Board:
         key = (since, device_id)
         if key not in self._frames:
             views = list(self._changed(since, device_id))
-            frame = LiveFrame(now_ms(), self._records, views)
-            self._frames[key] = msgspec.json.encode(frame) if views else None
+            claimed = [device for device in self._claimed if device_id in (None, device)]
+            frame = LiveFrame(now_ms(), self._records, views, claimed)
+            is_news = bool(views) or self._claimed_turn > since
+            self._frames[key] = msgspec.json.encode(frame) if is_news else None
         return self._frames[key]
 
     def _changed(self, since: int, device_id: str | None) -> Iterator[ReadingView]:

@@ -1,6 +1,6 @@
 """The parameters that requests share: their types, their bounds, and how they are read."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import Annotated, Final, NamedTuple, TypeAlias
 
@@ -22,7 +22,7 @@ MAX_STEPS: Final = 2_000
 
 Store: TypeAlias = NamedDependency[SkipValidation[ReadingStore]]
 
-ClaimedTwice: TypeAlias = Callable[[], Container[str]]
+ClaimedTwice: TypeAlias = Callable[[], Collection[str]]
 """Gives the devices that two connections have sent for lately."""
 
 Claimed: TypeAlias = NamedDependency[SkipValidation[ClaimedTwice]]

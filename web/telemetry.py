@@ -51,11 +51,13 @@ from web.trend import Trend, make_trend
 from web.views import (
     ConnectionView,
     DeviceView,
+    LatestView,
     LedgerView,
     ReadingView,
     RejectView,
     view_connection,
     view_devices,
+    view_latest,
     view_minute,
     view_readings,
     view_reject,
@@ -122,12 +124,12 @@ async def list_devices(
 
 
 @get("/devices/{device_id:str}/latest", summary="A machine's newest reading")
-async def get_latest(device_id: DeviceId, store: Store) -> ReadingView:
+async def get_latest(device_id: DeviceId, store: Store, claimed_twice: Claimed) -> LatestView:
     """404 where the machine never sent one."""
     reading = await store.latest(read_device(device_id))
     if reading is None:
         raise NoSuchDeviceError
-    return view_readings([reading])[0]
+    return view_latest(reading, claimed_twice())
 
 
 def _encode_json(readings: Sequence[Reading], url: str | None) -> bytes:

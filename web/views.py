@@ -28,6 +28,13 @@ class ReadingView(msgspec.Struct, frozen=True, gc=False):
     voltage_v: float
 
 
+class LatestView(ReadingView, frozen=True, gc=False):
+    """A machine's newest reading."""
+
+    claimed_twice: bool
+    """Whether two connections have sent for it within the last minutes."""
+
+
 class DeviceView(msgspec.Struct, frozen=True):
     """A machine and its newest reading."""
 
@@ -129,6 +136,12 @@ def view_rows(parsed: ParsedBlock, rows: Sequence[int]) -> list[ReadingView]:
         ReadingView(device, received_at, str(seq), *row)
         for device, seq, row in zip(devices, seqs, values, strict=True)
     ]
+
+
+def view_latest(reading: Reading, claimed_twice: Container[str]) -> LatestView:
+    """A machine's newest reading."""
+    (view,) = view_readings([reading])
+    return LatestView(**msgspec.structs.asdict(view), claimed_twice=reading.device_id in claimed_twice)
 
 
 def view_devices(readings: Sequence[Reading], claimed_twice: Container[str]) -> list[DeviceView]:

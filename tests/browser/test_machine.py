@@ -10,6 +10,7 @@ from parser.block import Closed
 from tests.browser.chromium import DESKTOP, PHONE, Scheme, look
 from tests.browser.floor import Floor, fill
 from tests.browser.page import Page
+from tests.browser.test_machines import CLAIMED
 from tests.web.shop import record
 
 pytestmark = pytest.mark.browser
@@ -89,6 +90,21 @@ def test_values_are_live(floor: Floor, page: Page) -> None:
     assert page.text("#machine .word") == "Live"
 
 
+def test_two_connections_that_send_for_it_are_told_in_words(floor: Floor, page: Page) -> None:
+    """To screen readers too, and only of this machine."""
+    floor.send(record("E0001"))
+    page.open("/machines/E0001")
+    page.until(lambda: floor.shop.feed.watched)
+    floor.do(lambda: floor.shop.claimed_twice.update({"E0001", "E0002"}))
+    page.until_text("#claimed", CLAIMED)
+    assert "status" in page.roles()
+    page.open("/machines/E0001")
+    page.until_text("#claimed", CLAIMED)
+    page.until(lambda: floor.shop.feed.watched)
+    floor.do(lambda: floor.shop.claimed_twice.remove("E0001"))
+    page.until(lambda: not page.find("#claimed").is_displayed())
+
+
 def test_rejects_show_their_bytes_and_run_nothing(floor: Floor, page: Page) -> None:
     """Reason in words, bytes as text, place; markup in them stays text."""
     bad = b"E0001,<img src=x onerror=alert(1)>,8000,2.5,3.7,380#E0001,1\x00\xff,2,3,4,5#"
@@ -164,9 +180,11 @@ def test_nobody_is_kept_out(
     """Contrast, names, roles and structure by axe; nothing is wider than the screen."""
     look(page.chrome, size, scheme)
     fill(floor, ["E0001"], now_ms(), step=60)
+    floor.do(lambda: floor.shop.claimed_twice.add("E0001"))
     page.open(path)
     page.until(lambda: page.all(".rows tbody tr"))
     if path != "/connections":
+        page.until_text("#claimed", CLAIMED)
         page.until(lambda: all_drawn(page, scheme))
     page.check_accessibility()
     assert page.run("return document.documentElement.scrollWidth <= innerWidth")

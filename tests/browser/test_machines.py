@@ -13,6 +13,8 @@ from tests.web.shop import record
 
 pytestmark = pytest.mark.browser
 
+CLAIMED = "Sent by two connections"
+
 
 def number(field: str, tile: int = 1) -> str:
     """Where a tile shows a field's value."""
@@ -65,6 +67,20 @@ def test_a_machine_that_falls_silent_is_told_in_words(floor: Floor, page: Page) 
     page.until(lambda: page.text(".tile:nth-child(2) .age") != age)
     page.until_text(".tile:nth-child(2) .word", "Silent")
     assert page.text("#live-count") == "0"
+
+
+def test_a_machine_that_two_connections_send_for_is_told_in_words(floor: Floor, page: Page) -> None:
+    """From the beginning, or as soon as it is known, and until it is over; also while nothing comes."""
+    floor.send(record("E0001") + record("E0002"), at=time.time_ns() // 1_000_000 - 90_000)
+    floor.do(lambda: floor.shop.claimed_twice.add("E0001"))
+    page.open("/")
+    page.until_text(".tile:nth-child(1) .claimed", CLAIMED)
+    assert not page.find(".tile:nth-child(2) .claimed").is_displayed()
+    page.until(lambda: floor.shop.feed.watched)
+    floor.do(lambda: floor.shop.claimed_twice.add("E0002"))
+    page.until_text(".tile:nth-child(2) .claimed", CLAIMED)
+    floor.do(floor.shop.claimed_twice.clear)
+    page.until(lambda: not any(each.is_displayed() for each in page.all(".tile .claimed")))
 
 
 def test_the_trend_has_a_past_and_moves(floor: Floor, page: Page) -> None:
@@ -165,7 +181,9 @@ def test_nobody_is_kept_out(floor: Floor, page: Page, size: tuple[int, int], sch
     look(page.chrome, size, scheme)
     floor.send(record("E0"), at=time.time_ns() // 1_000_000 - 60_000)
     floor.send(b"".join(record(f"E{n}") for n in range(1, 9)))
+    floor.do(lambda: floor.shop.claimed_twice.add("E2"))
     page.open("/")
+    page.until_text(".tile:nth-child(3) .claimed", CLAIMED)
     page.until_text(".tile:nth-child(1) .word", "Silent")
     page.until_text(".tile:nth-child(2) .word", "Live")
     page.check_accessibility()

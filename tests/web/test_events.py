@@ -52,6 +52,27 @@ async def test_live_of_one_machine_is_silent_about_others(shop: Shop, client: ai
         assert list(devices((await next_event(answer))[1])) == ["E0002"]
 
 
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [("", [["E0002"], ["E0001", "E0002"], []]), ("?device=E0001", [[], ["E0001"], []])],
+)
+async def test_live_tells_who_is_claimed_twice_also_while_nobody_sends(
+    shop: Shop, client: aiohttp.ClientSession, query: str, told: list[list[str]]
+) -> None:
+    """From its beginning on, when it begins and when it is over; of one machine where that is asked."""
+    shop.claimed_twice = {"E0002"}
+    async with client.get(f"/api/v1/live{query}") as answer:
+        for then, expected in zip(({"E0001", "E0002"}, set(), {"E0001"}), told, strict=True):
+            _, event = await next_event(answer)
+            assert (devices(event), event["claimed_twice"]) == ({}, expected)
+            shop.claimed_twice = then
+        _, event = await next_event(answer)
+        assert event["claimed_twice"] == ["E0001"]
+        shop.send(record("E0001", 1, 0, 0, 0, 0))
+        _, event = await next_event(answer)
+        assert (devices(event), event["claimed_twice"]) == ({"E0001": 1.0}, ["E0001"])
+
+
 async def test_live_melts_a_burst_into_few_events(shop: Shop, client: aiohttp.ClientSession) -> None:
     """A thousand blocks don't make a thousand events, and the last one carries the newest value."""
     async with client.get("/api/v1/live") as answer:

@@ -49,6 +49,7 @@ async def test_latest_is_exactly_what_the_machine_sent(shop: Shop, client: aioht
         "coolant_flow_lpm": 2.5,
         "power_kw": 3.7,
         "voltage_v": 380.0,
+        "claimed_twice": False,
     }
 
 
@@ -61,6 +62,8 @@ async def test_a_device_that_two_connections_send_for_is_flagged(
     page = await get(client, "/api/v1/devices")
     flags = {row["device_id"]: row["claimed_twice"] for row in rows(page, "devices")}
     assert flags == {"E0001": False, "E0002": True}
+    latest = [await get(client, f"/api/v1/devices/{device}/latest") for device in flags]
+    assert [each["claimed_twice"] for each in latest] == [False, True]
 
 
 async def test_devices_come_by_name_page_by_page(shop: Shop, client: aiohttp.ClientSession) -> None:

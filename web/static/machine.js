@@ -4,7 +4,7 @@ import { Charts } from "./charts.js";
 import { FIELDS, age, isLive, timeElement, value } from "./format.js";
 import { follow, now, read, setClock } from "./live.js";
 import { Rows, cell, row } from "./rows.js";
-import { WORDS } from "./words.js";
+import { CLAIMED, WORDS } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const device = byId("main").dataset.device;
@@ -32,6 +32,11 @@ function take(reading) {
   paintAge();
 }
 
+function paintClaim(claimed) {
+  const text = claimed ? CLAIMED : "";
+  if (byId("claimed").textContent !== text) byId("claimed").textContent = text; // else it is read out again
+}
+
 function paintAge() {
   const lost = document.documentElement.dataset.link === "lost";
   const state = lost ? "unknown" : isLive(now() - last) ? "live" : "silent";
@@ -39,6 +44,12 @@ function paintAge() {
   head.dataset.state = state;
   head.querySelector(".word").textContent = WORDS[state];
   head.querySelector(".age").textContent = last ? age(now() - last) : "";
+}
+
+async function readLatest() {
+  const latest = await read(`${path}/latest`);
+  take(latest);
+  paintClaim(latest.claimed_twice);
 }
 
 // ---- last hour
@@ -102,9 +113,10 @@ follow(`/api/v1/live?device=${encodeURIComponent(device)}`, {
   frame(frame) {
     setClock(frame.now);
     frame.devices.forEach(take);
+    paintClaim(frame.claimed_twice.length);
   },
   async opened() {
-    await Promise.allSettled([readHour(), readRejects(), read(`${path}/latest`).then(take)]);
+    await Promise.allSettled([readHour(), readRejects(), readLatest()]);
   },
 });
 setInterval(paintAge, 1000);

@@ -131,6 +131,8 @@ function takeFrame(frame) {
     tile.update(reading);
     if (visible.has(tile)) tile.paintValues();
   }
+  const claimed = new Set(frame.claimed_twice);
+  for (const tile of tiles.values()) tile.claimed = claimed.has(tile.device);
   if (tiles.size !== fresh) paintAll();
 }
 
@@ -139,7 +141,11 @@ async function readAll() {
   let path = "/api/v1/devices?limit=1000";
   while (path) {
     const page = await read(path);
-    for (const device of page.devices) tileOf(device.device_id).update(device.latest);
+    for (const device of page.devices) {
+      const tile = tileOf(device.device_id);
+      tile.update(device.latest);
+      tile.claimed = device.claimed_twice;
+    }
     path = page.next;
   }
   for (const tile of visible) tile.paintValues();

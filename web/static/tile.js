@@ -3,7 +3,7 @@
 import { FIELDS, age, isLive, machinePath, value } from "./format.js";
 import { now, read } from "./live.js";
 import { Recent, TREND_SPAN_MS } from "./spark.js";
-import { WORDS } from "./words.js";
+import { CLAIMED, WORDS } from "./words.js";
 
 const template = document.getElementById("tile");
 
@@ -23,6 +23,7 @@ export class Tile {
     link.href = machinePath(device);
     this.word = this.element.querySelector(".word");
     this.age = this.element.querySelector(".age");
+    this.claim = this.element.querySelector(".claimed");
     this.line = this.element.querySelector("path");
     this.element.querySelector(".values").append(...FIELDS.map((field) => this.#entry(field)));
   }
@@ -42,6 +43,12 @@ export class Tile {
     this.#reading = reading;
     this.#at = at;
     this.#recent.add(at, reading);
+  }
+
+  /** Say whether two connections send for it. */
+  set claimed(claimed) {
+    const text = claimed ? CLAIMED : "";
+    if (this.claim.textContent !== text) this.claim.textContent = text;
   }
 
   /** Whether it sent lately. */
