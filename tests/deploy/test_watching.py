@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from headrace.config import load_config
 from headrace.workers.figures import WorkerMetrics
+from ingest.claims import Claims
 from ingest.metrics import IngestMetrics
 from orders.logs.metrics import LogMetrics
 from tests.deploy.files import DEPLOY, ROOT, compose, passes
@@ -89,7 +90,13 @@ GRAPHS = [panel for panel in PANELS if panel.type != "row"]
 def series() -> Iterator[str]:
     """The names under which Prometheus sees our metrics."""
     registry = CollectorRegistry()
-    rooms = (IngestMetrics(), LogMetrics(registry), WorkerMetrics(registry), HttpMetrics(registry))
+    rooms = (
+        IngestMetrics(),
+        Claims(registry),
+        LogMetrics(registry),
+        WorkerMetrics(registry),
+        HttpMetrics(registry),
+    )
     for instrument in [value for metrics in rooms for value in vars(metrics).values()]:
         kind = getattr(instrument, "_type", None)
         if kind == "histogram":
