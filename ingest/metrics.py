@@ -82,6 +82,9 @@ class IngestMetrics:
         self.gaps = Counter(
             "headrace_journal_gaps", "Times a sink found blocks trimmed that it needed", ["sink"], registry=r
         )
+        self.purge_held = Gauge(
+            "headrace_purge_held", "1 while nothing that is too old is deleted", ["sink"], registry=r
+        )
         self.store_log_bytes = Gauge(
             "headrace_store_wal_bytes", "Write-ahead log of the tables", ["sink"], registry=r
         )

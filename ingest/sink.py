@@ -82,7 +82,7 @@ class SinkReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """First and last block that it needed and the journal has no more."""
 
     held: str | None = None
-    """Why it purges nothing, in words; empty where it does again, None where that is no news."""
+    """Why it purges nothing, in words; empty where it does, None where that is no news."""
 
     log_bytes: int = 0
     sightings: list[Sighting] = []
@@ -146,7 +146,8 @@ class _Sink:
         self._sightings = Sightings()
         self._purged = 0.0
         self._newest_us = 0
-        self._ahead, self._compared, self._held = False, float("-inf"), ""
+        self._ahead, self._compared = False, float("-inf")
+        self._held: str | None = None  # the run before may have told of something that is over
         again = (self._read + 1, claim.reached) if claim.reached > self._read else None
         self._report(SinkReport(self._read, again=again))
 
@@ -262,7 +263,7 @@ class _Sink:
         return self._ahead
 
     def _tell_held(self, reason: str) -> None:
-        """Tell why nothing is purged, once; nothing as long as it is."""
+        """Tell why nothing is purged, or that it is, where that is another word than before."""
         if reason != self._held and self._cursor is not None:
             self._held = reason
             self._report(SinkReport(self._cursor.block, held=reason))

@@ -103,8 +103,12 @@ class Supervisor:
         self._quiet_since = time.monotonic()
         """Since when it has said nothing, or had nothing to say."""
 
+        self._held = ""
+        """Why it purges nothing."""
+
         self._count(SinkReport(0))  # so that every series is there from the start
         metrics.sink_restarts.labels(name)
+        metrics.purge_held.labels(name)
 
     @property
     def statistics(self) -> SinkStatistics:
@@ -255,10 +259,17 @@ class Supervisor:
             _log.error("damaged_blocks", sink=self._name, blocks=report.damaged, records=report.set_aside)
         if report.again is not None:
             _log.info("written_again", sink=self._name, first=report.again[0], last=report.again[1])
-        if report.held:
-            _log.error("nothing_is_purged", sink=self._name, reason=report.held)
-        elif report.held is not None:
+        if report.held is not None:
+            self._note_purge(report.held)
+
+    def _note_purge(self, held: str) -> None:
+        """Say where it stands still, and where it goes on."""
+        if held:
+            _log.error("nothing_is_purged", sink=self._name, reason=held)
+        elif self._held:
             _log.info("purging_goes_on", sink=self._name)
+        self._held = held
+        self._metrics.purge_held.labels(self._name).set(bool(held))
 
     def _count(self, report: SinkReport) -> None:
         metrics, name = self._metrics, self._name

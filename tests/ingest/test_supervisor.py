@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import apsw
@@ -146,6 +146,29 @@ async def test_a_purge_that_fails_keeps_no_row_from_being_written(tmp_path: Path
                 assert await line.supervisor.flush(30)
         assert line.is_complete()
         assert "sink_waits" not in [each["event"] for each in lines]
+
+
+async def test_a_purge_that_stands_still_is_shown_until_it_goes_on(tmp_path: Path) -> None:
+    """Also where it goes on in another process than the one that told of it; said only where it is news."""
+    async with running(tmp_path, keep_days=1.0) as line:
+        held = line.metrics.purge_held.labels("sqlite")._value
+        with capture_logs() as lines:
+            line.commit(10)
+            assert await line.supervisor.flush(30)
+            assert held.get() == 0
+            with closing(apsw.Connection(str(line.database))) as db:
+                db.execute("CREATE TRIGGER no DELETE ON readings BEGIN SELECT RAISE(ABORT, 'not this'); END")
+            os.kill(line.process(), signal.SIGKILL)
+            line.stamp_us += 2 * _DAY_US
+            line.commit(10)
+            await reached(lambda: held.get() == 1, "the purge that fails")
+            with closing(apsw.Connection(str(line.database))) as db:
+                db.execute("DROP TRIGGER no")
+            os.kill(line.process(), signal.SIGKILL)
+            line.commit(10)
+            await reached(lambda: held.get() == 0, "the purge that goes on")
+        told = [each["event"] for each in lines if "purg" in each["event"]]
+        assert told == ["nothing_is_purged", "purging_goes_on"]
 
 
 async def test_by_stamps_far_ahead_of_the_clock_nothing_is_deleted(tmp_path: Path) -> None:
