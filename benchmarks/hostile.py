@@ -50,6 +50,7 @@ _WITH_TLS: Final[dict[str, object]] = {
 _COUNTED: Final = {
     "closed": 'headrace_connections_closed_total{why="',
     "refused": 'headrace_connections_refused_total{why="',
+    "pages cut": 'headrace_http_connections_cut_total{why="',
     "rejected": 'headrace_records_rejected_total{reason="',
     "throttled": 'headrace_throttles_total{limit="',
 }
@@ -62,6 +63,7 @@ _SIGNS: Final = frozenset(
         "closed reset",
         "refused not_allowed",
         "refused too_many_of_address",
+        "pages cut no_http",
         "rejected oversize",
         "rejected fields",
         "throttled max_records_per_s",
@@ -220,7 +222,8 @@ class _Server:
 
     def strangers(self) -> AbstractContextManager[None]:
         """All of them, for as long as the context lasts."""
-        return beset(Door(self._port, self._ack_port, self._way.plant, self._way.foreign))
+        door = Door(self._port, self._ack_port, self._pages, self._way.plant, self._way.foreign)
+        return beset(door)
 
     def counted(self) -> Counter[str]:
         """How often what was ended, refused, rejected and throttled."""

@@ -29,6 +29,9 @@ _PAUSE_S: Final = 0.1
 _BREATH_S: Final = 0.02
 _RESET: Final = struct.pack("ii", 1, 0)
 _RECORD: Final = b"E0001,35.2,8000,2.5,3.7,380#"
+_NO_HTTP: Final = b"\x16\x03\x01 nonsense\r\n\r\n"
+_NO_CHUNK: Final = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+_ASKING: Final = b"GET /static/frame.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1_000
 _HALF_A_HELLO: Final = b"\x16\x03\x01\x02\x00\x01\x00\x3e\x80\x03\x03"
 """Of 16 000 bytes."""
 
@@ -41,6 +44,9 @@ class Door(msgspec.Struct, frozen=True):
 
     port: int
     ack_port: int
+    pages: int
+    """Where it speaks HTTP."""
+
     plant: Plant | None = None
     """With TLS: whose certificates the server asks for, and the strangers have got hold of."""
 
@@ -195,6 +201,35 @@ async def of_another(stranger: Stranger) -> None:
             await asyncio.sleep(0.1)
     finally:
         writer.transport.abort()
+
+
+async def no_http(stranger: Stranger) -> None:
+    """To the pages: bytes that are no request, or a body that is none once it was answered."""
+    reader, writer = await asyncio.open_connection(
+        _HOST, stranger.door.pages, local_addr=(stranger.address, 0)
+    )
+    try:
+        if stranger.number % 2:
+            writer.write(_NO_HTTP)
+        else:
+            writer.write(_NO_CHUNK)
+            await reader.readline()
+            writer.write(b"zz\r\n")
+        await reader.read()
+    finally:
+        writer.transport.abort()
+
+
+async def deaf_page(stranger: Stranger) -> None:
+    """Asks for pages, one after the other, and reads none."""
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.bind((stranger.address, 0))
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, (_HOST, stranger.door.pages))
+        await loop.sock_sendall(sock, _ASKING)
+        await asyncio.sleep(_VISIT_S[1])
 
 
 async def greedy(stranger: Stranger) -> None:

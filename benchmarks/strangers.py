@@ -26,28 +26,30 @@ _BEGIN_S: Final = 30.0
 _NICE: Final = 19
 
 ANYWHERE: Final[list[tuple[Act, int, str]]] = [
-    (nuisances.garbage, 25, ""),
-    (nuisances.endless, 25, ""),
-    (nuisances.flood, 30, ""),
+    (nuisances.garbage, 20, ""),
+    (nuisances.endless, 20, ""),
+    (nuisances.flood, 25, ""),
     (nuisances.drip, 25, ""),
     (nuisances.deaf, 25, ""),
-    (nuisances.reset, 30, ""),
+    (nuisances.reset, 25, ""),
     (nuisances.crowd, 20, ""),
     (nuisances.forbidden, 20, ""),
+    (nuisances.no_http, 10, ""),
+    (nuisances.deaf_page, 10, ""),
 ]
 """What they do, how many of them, and with whose certificate; the last doesn't matter here."""
 
 OVER_TLS: Final[list[tuple[Act, int, str]]] = [
-    (nuisances.garbage, 16, "garbage"),
-    (nuisances.endless, 16, "endless"),
-    (nuisances.flood, 16, "flood"),
-    (nuisances.drip, 16, "drip"),
-    (nuisances.deaf, 16, "deaf"),
-    (nuisances.reset, 16, ""),
+    (nuisances.garbage, 14, "garbage"),
+    (nuisances.endless, 14, "endless"),
+    (nuisances.flood, 14, "flood"),
+    (nuisances.drip, 14, "drip"),
+    (nuisances.deaf, 14, "deaf"),
+    (nuisances.reset, 12, ""),
     (nuisances.crowd, 12, "crowd"),
     (nuisances.forbidden, 12, ""),
     (nuisances.of_another, 10, "other"),
-    (nuisances.stay, 24, "namesake"),
+    (nuisances.stay, 18, "namesake"),
     (nuisances.plain_text, 10, ""),
     (nuisances.stalled, 8, ""),
     (nuisances.greedy, 4, ""),
@@ -55,6 +57,8 @@ OVER_TLS: Final[list[tuple[Act, int, str]]] = [
     (nuisances.stay, 7, "nobody"),
     (nuisances.stay, 7, "foreign"),
     (nuisances.stay, 6, "distrustful"),
+    (nuisances.no_http, 10, ""),
+    (nuisances.deaf_page, 10, ""),
 ]
 """The same where the server speaks TLS: those who are in have stolen a certificate of the plant."""
 

@@ -13,7 +13,7 @@ from tests.fuzz.running import Run, fuzz
 from tests.fuzz.targets import CORPUS, TARGETS
 from tests.support.needing import need
 
-SECONDS = 16.0
+SECONDS = 30.0
 
 _ROOT = Path(__file__).parents[2]
 _BROKEN = """
