@@ -60,7 +60,13 @@ SHARED_BYTES: Final = 40_000
 """Of a batch of several partitions, as the server counts: it refuses 50 KiB."""
 
 _ROW_BYTES: Final = 132
+"""At most, as a node of 5.0 counts: 117 of `readings`, 129 where they expire; fewer of `device_buckets`."""
+
+_LATEST_BYTES: Final = 170
+"""The same of `latest_readings`, without the device's name, which is within the row there."""
+
 _PARTITION_BYTES: Final = 180
+"""Of each partition; a node counts 30."""
 
 
 class EncodedRows:
@@ -153,6 +159,9 @@ class Encoded(NamedTuple):
 
     key: Callable[[int], bytes]
     """What decides where a partition lies, by its first row here."""
+
+    row_bytes: int = _ROW_BYTES
+    """What each row is against the server's limit, at most."""
 
 
 def readings_key(device: str, bucket: int) -> bytes:
@@ -273,7 +282,8 @@ class Encoder:
             values, seqs = rows.values[:, order], rows.seqs[order]
             columns = [of, names[rows.codes[order]], nodes, milliseconds(rows.stamps[order]), seqs, values]
             encoded = encode(self._latest, [*columns, seqs & RECORD_MASK])
-            yield Encoded(LATEST_READINGS, encoded, order, starts_of(of), _key_of_shard(of))
+            size = _LATEST_BYTES + names.itemsize
+            yield Encoded(LATEST_READINGS, encoded, order, starts_of(of), _key_of_shard(of), size)
 
     def buckets(self, rows: Rows, places: NDArray[np.intp]) -> Iterator[Encoded]:
         """The bucket of each of these rows, for the directory of their devices."""
@@ -397,7 +407,7 @@ class Batches:
         open_batches: dict[tuple[str, ...], _Shared],
     ) -> Iterator[Batch]:
         """Fill batches with these partitions; the last one stays open."""
-        filled = np.cumsum(_PARTITION_BYTES + _ROW_BYTES * (ends - starts))
+        filled = np.cumsum(_PARTITION_BYTES + encoded.row_bytes * (ends - starts))
         first, before = 0, 0
         together = (encoded.table, *replicas)
         while first < len(filled):

@@ -8,16 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cassandra import InvalidRequest
 
 from storage.cassandra.connect import Connected
-from storage.cassandra.encoding import DEVICE_BUCKETS, LATEST_READINGS, READINGS, Batch, shard_of
+from storage.cassandra.encoding import DEVICE_BUCKETS, FEW_ROWS, LATEST_READINGS, READINGS, Batch, shard_of
+from storage.cassandra.flight import Flight
+from storage.cassandra.rows import RowWriter
 from storage.cassandra.schema import HOUR_MS
 from storage.cassandra.tables import use
 from storage.cassandra.writer import CassandraTableWriter
 from storage.errors import SchemaError, StorageError, StoreUnavailableError
 from storage.reconcile import reconcile
+from storage.rows import Rows
 from storage.settings import CassandraSettings, RejectQuota
 from tests.storage.building import JOURNAL, Machinery, opened, record
 from tests.storage.stores import CassandraStore
@@ -232,3 +236,22 @@ def test_a_reject_that_is_refused_is_waited_for(
     assert tables.execute("SELECT seq FROM set_aside_records") == []
     assert writer.write(None, blocks, JOURNAL).set_aside == 0
     _check_books(store, stored=2, aside=0)
+
+
+@pytest.mark.parametrize("rows_each", [1, 7, 30, FEW_ROWS - 1])
+def test_batches_are_below_what_a_node_takes(tables: Connected, rows_each: int) -> None:
+    """Of all three tables, full of the longest names, with rows that expire; none has to be cut."""
+    names = [f"{place:064}" for place in range(3_000 // rows_each)]
+    number = rows_each * len(names)
+    rows = Rows(
+        names,
+        np.repeat(np.arange(len(names), dtype=np.int32), rows_each),
+        (HOUR_MS * 1_000 + np.arange(number)) * 1_000,
+        np.arange(number),
+        np.ones((5, number)),
+    )
+    flight = Flight(tables)
+    assert RowWriter(tables, flight, life_s=86_400).deliver(rows, 3, ()) == {}
+    found = flight.requests()
+    assert found.refused == 0
+    assert found.confirmed > 3, "nothing was shared by several batches"
