@@ -4,6 +4,7 @@ There is a proxy before each node, and the same weather at all of them.
 """
 
 import random
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -31,6 +32,11 @@ pytestmark = [pytest.mark.fault, pytest.mark.cassandra, pytest.mark.timeout(300)
 
 _STORED: Final = 'headrace_records_stored_total{sink="tables"}'
 _REPEATED: Final = 'headrace_store_requests_total{outcome="repeated",sink="tables"}'
+_COMMIT: Final = "headrace_journal_commit_seconds"
+_SLOW_S: Final = 0.2
+_QUEUE_BYTES: Final = 24 * MIB
+"""Received and not yet durable, at most."""
+
 _MOVED: Final = b"[applied]"
 """Stands in the answer to a compare-and-set, and in no other."""
 
@@ -239,7 +245,26 @@ def test_a_slow_database_leaves_memory_flat(
     """With 200 ms to every answer, for three minutes in the long form, nothing piles up in any process."""
     server = make_server(on_cassandra(network.tables))
     server.start(seconds=60)
-    network.answers.delay_s = 0.2
+    network.answers.delay_s = _SLOW_S
+    sender = _fed_without_growth(server, long_form=long_form)
+    check_all(server, network.tables, [sender])
+
+
+@pytest.mark.long(minutes=4)
+def test_a_journal_that_is_slow_to_sync_leaves_memory_flat(
+    make_server: MakeServer, tables: CassandraSettings, *, long_form: bool
+) -> None:
+    """The same where it is the disk of the journal that takes so long each time."""
+    server = make_server(on_cassandra(tables))
+    server.before = (sys.executable, "-m", "tests.faults.slow_disk", str(_SLOW_S))
+    server.start(seconds=60)
+    sender = _fed_without_growth(server, long_form=long_form)
+    assert server.metric(f"{_COMMIT}_sum") / server.metric(f"{_COMMIT}_count") > _SLOW_S, "it was not slow"
+    check_all(server, tables, [sender])
+
+
+def _fed_without_growth(server: Server, *, long_form: bool) -> Sender:
+    """A machine has sent for three minutes in the long form, and no process has grown by it."""
     sender = Sender("M", server.ack_port, per_second=5_000)
     sender.start()
     sender.wait_for_more(25_000)
@@ -248,6 +273,7 @@ def test_a_slow_database_leaves_memory_flat(
         sender.wait_for_more(25_000)
         now = [processes.resident_bytes(pid) for pid in (server.pid, server.sink_pid())]
         assert all(after < before + 64 * MIB for after, before in zip(now, used, strict=True)), (used, now)
+        assert server.metric("headrace_journal_queued_bytes") < _QUEUE_BYTES
     sender.stop()
     server.wait_drained(120)
-    check_all(server, network.tables, [sender])
+    return sender

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
@@ -58,10 +59,11 @@ def session(connected: Connected) -> Session:
 
 def test_a_datacenter_that_is_not_there_is_named(settings: CassandraSettings) -> None:
     """As are those that are: the nodes can be reached, so that isn't what is said."""
-    right = msgspec.structs.replace(settings, local_datacenter="datacenter1")
-    Connected(right).close()
-    wrong = msgspec.structs.replace(settings, local_datacenter="Datacenter1")
-    with pytest.raises(SchemaError, match="no datacenter 'Datacenter1' but datacenter1") as error:
+    with closing(Connected(settings)) as found:
+        there = found.datacenter
+    Connected(msgspec.structs.replace(settings, local_datacenter=there)).close()
+    wrong = msgspec.structs.replace(settings, local_datacenter=there.swapcase())
+    with pytest.raises(SchemaError, match=f"no datacenter {there.swapcase()!r} but {there}") as error:
         Connected(wrong)
     assert not error.value.retriable
 
