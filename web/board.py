@@ -39,8 +39,9 @@ class LiveFrame(msgspec.Struct, frozen=True):
     devices: list[ReadingView]
     """The newest reading of each machine that sent one."""
 
-    claimed_twice: list[str]
-    """All machines that two connections have sent for lately; an event of one machine tells of that one."""
+    claimed_twice: list[str] | None
+    """All machines that two connections have sent for lately, where that is news: else null. An event of one
+    machine tells of that one."""
 
 
 class _Row(NamedTuple):
@@ -167,11 +168,16 @@ class Board:
         key = (since, device_id)
         if key not in self._frames:
             views = list(self._changed(since, device_id))
-            claimed = [device for device in self._claimed if device_id in (None, device)]
+            claimed = self._claimed_since(since, device_id)
             frame = LiveFrame(now_ms(), self._records, views, claimed)
-            is_news = bool(views) or self._claimed_turn > since
+            is_news = bool(views) or claimed is not None
             self._frames[key] = msgspec.json.encode(frame) if is_news else None
         return self._frames[key]
+
+    def _claimed_since(self, since: int, device_id: str | None) -> list[str] | None:
+        if self._claimed_turn <= since:
+            return None
+        return [device for device in self._claimed if device_id in (None, device)]
 
     def _changed(self, since: int, device_id: str | None) -> Iterator[ReadingView]:
         if device_id is not None:

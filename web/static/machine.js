@@ -32,6 +32,8 @@ function take(reading) {
   paintAge();
 }
 
+let isTold = false; // whether the server has told of claims since we are connected
+
 function paintClaim(claimed) {
   const text = claimed ? CLAIMED : "";
   if (byId("claimed").textContent !== text) byId("claimed").textContent = text; // else it is read out again
@@ -49,7 +51,7 @@ function paintAge() {
 async function readLatest() {
   const latest = await read(`${path}/latest`);
   take(latest);
-  paintClaim(latest.claimed_twice);
+  if (!isTold) paintClaim(latest.claimed_twice); // else what was read may be older
 }
 
 // ---- last hour
@@ -113,9 +115,12 @@ follow(`/api/v1/live?device=${encodeURIComponent(device)}`, {
   frame(frame) {
     setClock(frame.now);
     frame.devices.forEach(take);
+    if (!frame.claimed_twice) return;
+    isTold = true;
     paintClaim(frame.claimed_twice.length);
   },
   async opened() {
+    isTold = false;
     await Promise.allSettled([readHour(), readRejects(), readLatest()]);
   },
 });

@@ -12,6 +12,7 @@ const byId = (id) => document.getElementById(id);
 const list = byId("tiles");
 const tiles = new Map(); // device → Tile, in the order of their names
 const visible = new Set();
+let claimed = null; // devices that two connections send for, once the server has told since we are connected
 const names = new Intl.Collator("en", { numeric: true });
 
 // ---- which field is shown large
@@ -33,6 +34,7 @@ function tileOf(device) {
   let tile = tiles.get(device);
   if (!tile) {
     tile = new Tile(device);
+    tile.claimed = claimed?.has(device);
     tiles.set(device, tile);
     place(tile);
     seen.observe(tile.element);
@@ -131,20 +133,23 @@ function takeFrame(frame) {
     tile.update(reading);
     if (visible.has(tile)) tile.paintValues();
   }
-  const claimed = new Set(frame.claimed_twice);
-  for (const tile of tiles.values()) tile.claimed = claimed.has(tile.device);
+  if (frame.claimed_twice) {
+    claimed = new Set(frame.claimed_twice);
+    for (const tile of tiles.values()) tile.claimed = claimed.has(tile.device);
+  }
   if (tiles.size !== fresh) paintAll();
 }
 
 async function readAll() {
   counts = [];
+  claimed = null;
   let path = "/api/v1/devices?limit=1000";
   while (path) {
     const page = await read(path);
     for (const device of page.devices) {
       const tile = tileOf(device.device_id);
       tile.update(device.latest);
-      tile.claimed = device.claimed_twice;
+      if (!claimed) tile.claimed = device.claimed_twice; // else what was read may be older
     }
     path = page.next;
   }
