@@ -3,8 +3,8 @@
 The header deadline runs whenever the client owes us the rest of a request, its body too: from the first byte
 of the connection's first request (from connecting, in fact), and from the first byte of each later one. It
 doesn't start anew with each byte, so sending one byte a second gains nothing. Between two requests the
-keep-alive timeout is in charge. The stall deadline runs while more bytes wait for the client than the
-transport likes to hold.
+keep-alive timeout is in charge. The stall deadline runs while bytes wait for the client that the kernel
+doesn't take.
 
 Whoever sends what is no HTTP gets 400, or is cut where it has its answer already. When the server stops,
 answers under way have `stop_timeout_s` to be taken.
@@ -30,9 +30,6 @@ _PIECE_BYTES: Final = 4 * 1024
 
 _BACKLOG: Final = 128
 """As many may a loop accept in one turn, before any of them is looked at; uvloop accepts one."""
-
-_UNANSWERED: Final = frozenset({h11.IDLE, h11.SEND_RESPONSE})
-"""States of ours in which an answer can begin."""
 
 _OWED: Final = frozenset({h11.IDLE, h11.SEND_BODY})
 """States of the client in which its request isn't complete."""
@@ -95,6 +92,7 @@ class DeadlineProtocol(H11Protocol):
             return
         self._host = host
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # or a few bytes that nobody takes would never be due
         self._watch_request()
 
     def data_received(self, data: bytes) -> None:
@@ -108,9 +106,9 @@ class DeadlineProtocol(H11Protocol):
         self._watch_request()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, of which a part may be here already."""
+        """Wait for the next request, of which a part may be here already: bytes, or all but its body."""
         super().on_response_complete()
-        if self.conn.trailing_data[0]:
+        if self.conn.trailing_data[0] or self.conn.their_state is h11.SEND_BODY:
             self._watch_request()
 
     def pause_writing(self) -> None:
@@ -137,11 +135,21 @@ class DeadlineProtocol(H11Protocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if self.conn.our_state in _UNANSWERED:
+        if self._may_answer():
             self._count_cut(Cut.NO_HTTP)
             super().send_400_response(msg)
         else:
             self.cut(Cut.NO_HTTP)
+
+    def _may_answer(self) -> bool:
+        """Whether an answer with a body can begin; one to HEAD has none."""
+        state = self.conn.our_state
+        return state is h11.IDLE or (state is h11.SEND_RESPONSE and self.scope["method"] != "HEAD")
+
+    def cut_if_deaf(self, why: Cut) -> None:
+        """End it if something waits for it to be taken."""
+        if self.flow.write_paused:
+            self.cut(why)
 
     def cut(self, why: Cut) -> None:
         """End it at once, whatever still waits to be sent."""

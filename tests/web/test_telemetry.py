@@ -265,6 +265,19 @@ async def test_a_store_that_can_not_be_read_is_503_and_tells_nothing_of_its_insi
         assert "secret" not in await answer.text()
 
 
+async def test_a_store_that_is_away_fills_no_log(shop: Shop) -> None:
+    """Sixty lines a minute, and two minutes may share the time that this takes."""
+    shop.store = BusyStore(shop.tables)
+    async with shop.serve() as address, aiohttp.ClientSession(address.url) as client:
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(150):
+                async with client.get("/api/v1/devices/E0001/latest") as answer:
+                    assert answer.status == 503
+    told = [entry for entry in logs if entry["event"] == "store_unavailable"]
+    assert 0 < len(told) <= 120
+    assert all("secret place" in entry["error"] for entry in told)
+
+
 class FaultyStore(MemoryReadingStore):
     """A store with a mistake in it."""
 
