@@ -139,19 +139,23 @@ class Node:
         """
         self._running()
         java, libraries = tools.require()
-        port = int(self._jmx_file.read_text())
-        command = nodetool_command(java, libraries, self.folder, jmx_port=port, words=words)
-        done = subprocess.run(  # noqa: S603  # the Java of _candidates, and what our caller asks for
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=_NODETOOL_S,
-            check=False,
-        )
+        what = f"nodetool {' '.join(words)}, at {self.address}"
+        try:
+            port = int(self._jmx_file.read_text())
+            command = nodetool_command(java, libraries, self.folder, jmx_port=port, words=words)
+            done = subprocess.run(  # noqa: S603  # the Java of _candidates, and what our caller asks for
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=_NODETOOL_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NodetoolError(f"{what}: {error}") from error
         if done.returncode:
-            raise NodetoolError(f"nodetool {' '.join(words)}, at {self.address}:\n{done.stdout}")
+            raise NodetoolError(f"{what}:\n{done.stdout}")
         return done.stdout
 
     def cpu_seconds(self) -> float:

@@ -150,10 +150,10 @@ class _Sink:
         self._held: str | None = None  # the run before may have told of something that is over
         again = (self._read + 1, claim.reached) if claim.reached > self._read else None
         self._report(SinkReport(self._read, again=again))
+        self._close_gap()  # soon: it is said by the run that found it, or not at all
 
     def run(self) -> None:
         """Work until it is over."""
-        self._close_gap()
         batch = self._next_batch()
         while not self._orders.over:
             begun = time.monotonic()

@@ -85,6 +85,7 @@ def test_what_waits_is_judged_by_the_list_that_it_came_with(
     binding.start()
     with connect(binding, certificates, "gateway-1") as gateway:
         with closing(apsw.Connection(str(binding.tables))) as lock:
+            lock.set_busy_timeout(10_000)
             lock.execute("BEGIN IMMEDIATE")
             send(gateway, b"E0001", b"E0002")
             configure(binding, certificates, "E0002")

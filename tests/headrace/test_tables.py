@@ -67,6 +67,7 @@ def test_reconcile_says_where_a_row_is_missing(filled: Server, call: Call) -> No
 def test_reconcile_counts_what_waits(filled: Server, call: Call) -> None:
     """Records that are in the journal and in no table yet are neither lost nor stored."""
     lock = apsw.Connection(str(filled.tables))
+    lock.set_busy_timeout(10_000)
     lock.execute("BEGIN IMMEDIATE")
     deliver(filled.ack_port, record("E3", 1) * 7, records=7)
     done = call("reconcile")

@@ -134,6 +134,7 @@ async def test_a_purge_that_fails_keeps_no_row_from_being_written(tmp_path: Path
         line.commit(10)
         assert await line.supervisor.flush(30)
         with apsw.Connection(str(line.database)) as db:
+            db.set_busy_timeout(10_000)
             db.execute("CREATE TRIGGER no DELETE ON readings BEGIN SELECT RAISE(ABORT, 'not this'); END")
         db.close()
         os.kill(line.process(), signal.SIGKILL)
@@ -157,12 +158,14 @@ async def test_a_purge_that_stands_still_is_shown_until_it_goes_on(tmp_path: Pat
             assert await line.supervisor.flush(30)
             assert held.get() == 0
             with closing(apsw.Connection(str(line.database))) as db:
+                db.set_busy_timeout(10_000)
                 db.execute("CREATE TRIGGER no DELETE ON readings BEGIN SELECT RAISE(ABORT, 'not this'); END")
             os.kill(line.process(), signal.SIGKILL)
             line.stamp_us += 2 * _DAY_US
             line.commit(10)
             await reached(lambda: held.get() == 1, "the purge that fails")
             with closing(apsw.Connection(str(line.database))) as db:
+                db.set_busy_timeout(10_000)
                 db.execute("DROP TRIGGER no")
             os.kill(line.process(), signal.SIGKILL)
             line.commit(10)
