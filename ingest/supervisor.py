@@ -103,8 +103,8 @@ class Supervisor:
         self._quiet_since = time.monotonic()
         """Since when it has said nothing, or had nothing to say."""
 
-        self._held = ""
-        """Why it purges nothing."""
+        self._is_held = False
+        """Whether it purges nothing."""
 
         self._count(SinkReport(0))  # so that every series is there from the start
         metrics.sink_restarts.labels(name)
@@ -266,10 +266,10 @@ class Supervisor:
         """Say where it stands still, and where it goes on."""
         if held:
             _log.error("nothing_is_purged", sink=self._name, reason=held)
-        elif self._held:
+        elif self._is_held:
             _log.info("purging_goes_on", sink=self._name)
-        self._held = held
-        self._metrics.purge_held.labels(self._name).set(bool(held))
+        self._is_held = bool(held)
+        self._metrics.purge_held.labels(self._name).set(self._is_held)
 
     def _count(self, report: SinkReport) -> None:
         metrics, name = self._metrics, self._name

@@ -1,7 +1,6 @@
 """What stands in front of the supplier's routes: the token. Who has none is said sparingly."""
 
 import hmac
-import time
 from typing import Final
 
 import structlog
@@ -9,6 +8,7 @@ from litestar.exceptions import NotAuthorizedException
 from litestar.types import ASGIApp, Middleware, Receive, Scope, Send
 
 from orders.sparing import Sparing
+from storage.clock import now_ms
 
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="AMP"'}
 
@@ -24,7 +24,7 @@ def require_token(token: str) -> Middleware:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             scheme, _, shown = _header(scope, b"authorization").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(shown.strip(), expected):
-                if sparing.lets(time.time_ns() // 1_000_000):
+                if sparing.lets(now_ms()):
                     reason = "wrong token" if scheme else "no token"
                     _log.warning("caller_refused", reason=reason, times=1 + sparing.left_out())
                 raise NotAuthorizedException(headers=_CHALLENGE)

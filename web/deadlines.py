@@ -23,7 +23,7 @@ from litestar.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from web.places import Cut, HttpMetrics, Places
+from web.places import Cut, Places
 from web.settings import HttpLimits
 
 _PIECE_BYTES: Final = 4 * 1024
@@ -43,7 +43,7 @@ logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a line for each ba
 class LimitedConfig(uvicorn.Config):
     """uvicorn's configuration for our loop, with our limits."""
 
-    def __init__(self, app: ASGIApp, limits: HttpLimits, places: Places, metrics: HttpMetrics) -> None:
+    def __init__(self, app: ASGIApp, limits: HttpLimits, places: Places) -> None:
         super().__init__(
             app,
             http=DeadlineProtocol,
@@ -61,7 +61,6 @@ class LimitedConfig(uvicorn.Config):
         )
         self.limits = limits
         self.places = places
-        self.metrics = metrics
 
 
 class DeadlineProtocol(H11Protocol):
@@ -77,7 +76,6 @@ class DeadlineProtocol(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self._limits = config.limits
         self._places = config.places
-        self._metrics = config.metrics
         self._host: str | None = None
         self._is_cut = False
         self._request_due: asyncio.TimerHandle | None = None
@@ -160,7 +158,7 @@ class DeadlineProtocol(H11Protocol):
         """Once: also of one that is being ended, and does not come to its end."""
         if not self._is_cut:
             self._is_cut = True
-            self._metrics.cut.labels(why).inc()
+            self._places.cut(why)
 
     def _watch_request(self) -> None:
         """Set the deadline if the client owes us something, and take it off if not."""

@@ -95,6 +95,10 @@ class Places:
             del self._of_address[key]
         self._count(-1)
 
+    def cut(self, why: Cut) -> None:
+        """Count one whose connection we end; it leaves when that is over."""
+        self._metrics.cut.labels(why).inc()
+
     def _refusal(self, key: str) -> str | None:
         if self._taken >= self._most:
             return "too_many"

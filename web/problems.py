@@ -4,7 +4,6 @@ A bad request is the client's (4xx), a store that can't be reached is nobody's a
 anything else is ours (500): it is logged with its traceback, and its text stays here.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final, TypeAlias
@@ -17,6 +16,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
 
 from orders.sparing import Sparing
+from storage.clock import now_ms
 from storage.errors import StorageError
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -103,7 +103,7 @@ def to_problem(request: AnyRequest, error: Exception) -> Problem:
     if isinstance(error, HTTPException) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         return Problem(HTTPStatus(error.status_code).phrase, error.status_code)
     if isinstance(error, StorageError):
-        if _sparing.lets(time.time_ns() // 1_000_000):
+        if _sparing.lets(now_ms()):
             times = 1 + _sparing.left_out()
             _log.warning("store_unavailable", error=str(error), path=request.url.path, times=times)
         status = HTTPStatus.SERVICE_UNAVAILABLE

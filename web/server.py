@@ -56,9 +56,10 @@ async def serve_http(
     """
     listener = _listen(settings)
     limits = limits or HttpLimits()
-    loop, metrics = asyncio.get_running_loop(), HttpMetrics(registry or CollectorRegistry())
+    loop = asyncio.get_running_loop()
+    metrics = HttpMetrics(registry or CollectorRegistry())
     places = Places(limits.max_connections, settings.max_connections_per_address, metrics, loop.time)
-    config = LimitedConfig(guard(app, loopback=_is_loopback(settings.host)), limits, places, metrics)
+    config = LimitedConfig(guard(app, loopback=_is_loopback(settings.host)), limits, places)
     server = uvicorn.Server(config)
     with closing(listener):
         await _start(server, listener)

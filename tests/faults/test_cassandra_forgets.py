@@ -67,8 +67,8 @@ class Plant:
         self.tables = tables
         self.sender = Sender("M", server.ack_port, per_second=500)
 
-    def stored(self) -> float:
-        """Rows that its server says are in the tables."""
+    def reported(self) -> float:
+        """Rows that its server says it has stored."""
         return self.server.metric(_STORED)
 
     def flush_always(self, names: tuple[str, ...]) -> None:
@@ -108,7 +108,7 @@ def test_nothing_is_lost_that_the_database_has_forgotten(
     for plant in plants.values():
         wait_until(partial(_trimmed, plant.server), "the journal is trimmed", 120)
     sinks = _stop_young(plants.values(), node, sync_s)
-    before = {name: plant.stored() - _MANY for name, plant in plants.items()}
+    before = {name: plant.reported() - _MANY for name, plant in plants.items()}
     _cut(node)
     node.start()
     node.wait_up()
@@ -187,13 +187,13 @@ def _stop_young(plants: Collection[Plant], node: Node, sync_s: float) -> list[in
     """
     sinks = [plant.server.sink_pid() for plant in plants]
     for _ in range(_TRIES):
-        begun, before = time.monotonic(), [plant.stored() for plant in plants]
+        begun, before = time.monotonic(), [plant.reported() for plant in plants]
         _synced(node)
         time.sleep(0.7 * sync_s)
         for sink in sinks:
             processes.kill(sink, signal.SIGSTOP)
         is_young = time.monotonic() < begun + sync_s
-        wrote = [plant.stored() - rows for plant, rows in zip(plants, before, strict=True)]
+        wrote = [plant.reported() - rows for plant, rows in zip(plants, before, strict=True)]
         if is_young and min(wrote) > _SOME:
             return sinks
         for sink in sinks:

@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from tests.faults import wire
 from tests.faults.harness import Server
-from tests.faults.oracle import stored_numbers
+from tests.faults.oracle import check_numbers, stored_numbers
 from tests.faults.sender import deliver, record
 from tests.faults.waiting import wait_until
 
@@ -94,7 +94,7 @@ class Visitors(threading.Thread):
         """Once all is stored: each ended as it must; how many rows there are of them."""
         sent = next(self._numbers)
         rows = stored_numbers(self._server.tables, _DEVICE)
-        assert rows == dict.fromkeys(range(sent), 1)
+        check_numbers(_DEVICE, rows, range(sent))
         wait_until(lambda: self._server.metric(_REFUSED) == self._refused, "the refused ones are counted")
         events = [line["event"] for line in self._server.said()]
         assert "configuration_changed" in events

@@ -21,12 +21,6 @@ _CHUNKED: Final = "Host: {host}\r\nContent-Type: application/json\r\nTransfer-En
 _NO_CHUNK: Final = b"zz\r\n"
 
 
-@pytest.fixture
-def silent(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What libraries log; uvloop's loop and uvicorn are two of them."""
-    return caplog
-
-
 def _counted(shop: Shop) -> dict[str, float]:
     """The reasons that were counted, with how often."""
     name = "headrace_http_connections_cut_total"
@@ -37,7 +31,7 @@ def _counted(shop: Shop) -> dict[str, float]:
 @pytest.mark.parametrize("path", [ORDERS, SESSION, "/nowhere"])
 @pytest.mark.parametrize(("method", "host"), [("POST", "localhost"), ("POST", "evil"), ("HEAD", "localhost")])
 async def test_a_chunk_that_is_none_ends_a_request_whatever_was_answered(
-    desk: Desk, path: str, method: str, host: str, silent: pytest.LogCaptureFixture
+    desk: Desk, path: str, method: str, host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Before, while and after somebody answers; in one piece with the head, and later."""
     head = f"{method} {path} HTTP/1.1\r\n{_CHUNKED.format(host=host)}".encode()
@@ -60,13 +54,13 @@ async def test_a_chunk_that_is_none_ends_a_request_whatever_was_answered(
             await line.closed()
         assert _counted(desk.shop) == {Cut.NO_HTTP: 3.0}
         assert (await desk.ask("GET", "/healthz")).status == 200
-    assert not silent.records
+    assert not caplog.records
     assert not [row for row in await desk.all_rows() if row.level in (Level.ERROR, Level.FATAL)]
 
 
 @pytest.mark.parametrize("data", [b"nonsense\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
 async def test_what_is_no_http_is_counted_and_not_said(
-    desk: Desk, data: bytes, silent: pytest.LogCaptureFixture
+    desk: Desk, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """400; a TLS hello is such a thing."""
     async with desk.open(), connected(desk) as line:
@@ -74,18 +68,18 @@ async def test_what_is_no_http_is_counted_and_not_said(
         assert await line.status() == 400
         await line.closed()
         assert _counted(desk.shop) == {Cut.NO_HTTP: 1.0}
-    assert not silent.records
+    assert not caplog.records
 
 
 async def test_an_upgrade_that_is_not_offered_is_passed_over(
-    desk: Desk, silent: pytest.LogCaptureFixture
+    desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The answer is that of the request without it."""
     async with desk.open(), connected(desk) as line:
         line.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
         assert await line.status() == 200
         assert _counted(desk.shop) == {}
-    assert not silent.records
+    assert not caplog.records
 
 
 async def test_who_asks_nothing_in_time_is_counted(desk: Desk) -> None:
@@ -136,7 +130,7 @@ async def test_a_few_bytes_that_nobody_takes_are_due_too(shop: Shop, monkeypatch
     ],
 )
 async def test_who_takes_no_answer_is_counted_and_no_error_of_ours(
-    shop: Shop, limits: HttpLimits, why: Cut, silent: pytest.LogCaptureFixture
+    shop: Shop, limits: HttpLimits, why: Cut, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When its time is over, or the server stops before."""
     async with shop.serve(limits) as address:
@@ -149,4 +143,4 @@ async def test_who_takes_no_answer_is_counted_and_no_error_of_ours(
             await until(lambda: not shop.feed.watched)
     deaf.close()
     assert _counted(shop) == {why: 1.0}
-    assert not silent.records
+    assert not caplog.records
