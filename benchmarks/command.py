@@ -95,7 +95,7 @@ PARTS: Final = ("writers", "shape", "sockets", "latency", "growth", "files", "re
 def cassandra(runs: int, out: Path, rows: int, backlog: int, only: tuple[str, ...]) -> None:
     """Sockets to Cassandra rows and back, against other writers and readers; starts a node of its own.
 
-    All parts take three quarters of an hour. With HEADRACE_CASSANDRA_CONTACT_POINTS set (host or host:port,
+    All parts take an hour and a half. With HEADRACE_CASSANDRA_CONTACT_POINTS set (host or host:port,
     comma separated) that cluster is measured instead.
     """
     from benchmarks.cassandra.growth import growth_plot  # noqa: PLC0415  # who measures something else

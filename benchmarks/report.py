@@ -4,8 +4,9 @@ import platform
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from html import escape
+from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import msgspec
 from rich.console import Console
@@ -26,6 +27,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
     unit: str = "records/s"
     runs: list[float] = []
+    """What each run gave of that by which the median was chosen: the rate, mostly."""
+
     cpu_s_per_million: float | None = None
     """Processor time of the measured process for a million records, its children included."""
 
@@ -47,6 +50,9 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     what: str
     ratio: float
+    runs: list[float] = []
+    """What `ratio` is the median of, where it is one."""
+
     target: str = ""
     reached: bool | None = None
 
@@ -73,10 +79,11 @@ def p99_of(figure: Figure) -> float:
 
 
 def middle(figures: Sequence[Figure], by: Callable[[Figure], float] = rate_of) -> Figure:
-    """The run with the median rate, or of what else it is about, carrying all runs' rates."""
-    wanted = median(map(by, figures))
+    """The run with the median rate, or of what else it is about, carrying this of all runs."""
+    runs = [by(figure) for figure in figures]
+    wanted = median(runs)
     chosen = min(figures, key=lambda figure: abs(by(figure) - wanted))
-    return msgspec.structs.replace(chosen, runs=[figure.rate for figure in figures])
+    return msgspec.structs.replace(chosen, runs=runs)
 
 
 def compare(
@@ -88,6 +95,21 @@ def compare(
     if at_most is not None:
         return Comparison(what=what, ratio=ratio, target=f"≤ {at_most:g}", reached=ratio <= at_most)
     return Comparison(what=what, ratio=ratio)
+
+
+def compare_in_turns(
+    what: str, measured: Sequence[Figure], baselines: Sequence[Figure], at_least: float
+) -> Comparison:
+    """The median ratio of runs that took turns with their baselines, of which there is one more.
+
+    Each run is held against the mean of the baselines just before and just after it, so that what drifts
+    from minute to minute hits both sides alike.
+    """
+    ratios = [
+        run.rate / mean((before.rate, after.rate))
+        for run, (before, after) in zip(measured, pairwise(baselines), strict=True)
+    ]
+    return msgspec.structs.replace(compare(what, median(ratios), at_least=at_least), runs=ratios)
 
 
 def make_report(benchmark: str, command: str, figures: list[Figure], comparisons: list[Comparison]) -> Report:
@@ -160,7 +182,8 @@ def _print(report: Report) -> None:
     console.print(table)
     for comparison in report.comparisons:
         mark = {True: "reached", False: "NOT reached", None: ""}[comparison.reached]
-        console.print(f"  {comparison.what}: {comparison.ratio:.3g}  {comparison.target}  {mark}")
+        runs = ", ".join(f"{run:.3g}" for run in comparison.runs)
+        console.print(f"  {comparison.what}: {comparison.ratio:.3g}  {comparison.target}  {mark}  {runs}")
 
 
 def _short(value: float | None, decimals: int) -> str:

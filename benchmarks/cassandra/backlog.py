@@ -5,11 +5,10 @@ the node goes on, new records come at 10 000 a second and are acknowledged; they
 the journal, so the backlog is drained when as many rows were stored as it had records. The ceiling that it is
 held against takes turns with it and has as many rows: a node slows down once it writes its memory to files.
 What a node needs for a row differs by a tenth from minute to minute, so each backlog is held against the
-flood just before it, and more of these pairs are measured than runs of the other parts.
+floods just before and after it, and more of both are measured than runs of the other parts.
 """
 
 import time
-from statistics import median
 from typing import Final, NamedTuple
 
 import click
@@ -20,14 +19,14 @@ from benchmarks.cassandra.ready import DEVICES
 from benchmarks.cassandra.sockets import PREPARED, measure_whole
 from benchmarks.cassandra.target import Stopwatch
 from benchmarks.child import Outcome
-from benchmarks.report import Figure, compare, middle, percentiles
+from benchmarks.report import Figure, compare, compare_in_turns, middle, percentiles
 from benchmarks.running import child
 from devcluster import Node
 from simulator.blast import BlastResult, prepare, send
 
 _COMING: Final = 100_000
 _NEW: Final = 10_000
-_PAIRS: Final = 2
+_TURNS: Final = 2
 """For each run of the other parts."""
 
 _LONGER: Final = 1.5
@@ -53,16 +52,21 @@ def backlog(bench: Bench) -> Found:
         click.echo("backlog: not measured, as the cluster is not ours to pause", err=True)
         return [], []
     measure_whole(bench, DEVICES, "")
-    rounds: list[tuple[Figure, Figure, Figure]] = []
-    for _ in range(_PAIRS * bench.runs):
-        flood = measure_whole(bench, DEVICES, "sockets to rows, as many as a backlog", rows=bench.backlog)
-        rounds.append((flood, *_backlog(bench, node, flood.rate)))
-    ratio = median(drain.rate / flood.rate for flood, drain, _ in rounds)
-    flood, drain, acks = map(middle, map(list, zip(*rounds, strict=True)))
-    return [flood, drain, acks], [
-        compare("draining / sockets to rows, as many", ratio, at_least=0.9),
-        compare("acknowledgement of new records p99 meanwhile, ms", acks.rate, at_most=50),
+    floods, drains, acks = [_flood(bench)], [], []
+    for _ in range(_TURNS * bench.runs):
+        drain, ack = _backlog(bench, node, floods[-1].rate)
+        drains.append(drain)
+        acks.append(ack)
+        floods.append(_flood(bench))
+    found = [middle(floods), middle(drains), middle(acks)]
+    return found, [
+        compare_in_turns("draining / sockets to rows, as many", drains, floods, at_least=0.9),
+        compare("acknowledgement of new records p99 meanwhile, ms", found[-1].rate, at_most=50),
     ]
+
+
+def _flood(bench: Bench) -> Figure:
+    return measure_whole(bench, DEVICES, "sockets to rows, as many as a backlog", rows=bench.backlog)
 
 
 def _backlog(bench: Bench, node: Node, most: float) -> tuple[Figure, Figure]:

@@ -1,7 +1,7 @@
 """The part `read`: reading while the whole way writes at half the ceiling.
 
 Read are the newest row of a thousand devices, and an hour of one device at 10 Hz; the hour also by the driver
-as its users know it, which can make different things of a row. One of each begins every second, or when
+as its users know it, which can make different things of a row. A read of each begins every second, or when
 those before have ended: people look at a few pages, and all share the machine. The hours were written before;
 what comes in meanwhile is of a thousand other devices.
 """
@@ -205,6 +205,7 @@ def _hours_by_driver(session: Session, way: Way, hours: Hours) -> Figure:
         found = list(session.execute(statement, (hours.some_device, hours.start)))
         taken.append(time.perf_counter() - begun)
         rows += len(found) if way.handler is None else sum(len(page["seq"]) for page in found)
+        time.sleep(max(0.0, _PACE_S - taken[-1]))
     return _figure(f"hour: {way.name}", rows, taken)
 
 

@@ -38,6 +38,7 @@ PART_ROWS: Final = 840_000
 NODE: Final = 1
 """Another one than that of the measured servers, which may write into the same keyspace."""
 
+_LIFE_S: Final = 90 * 86_400
 _TICK_ROWS: Final = 2_000
 _TICK_US: Final = 20_000
 _FIRST_US: Final = (int(time.time() * 1000) // HOUR_MS - 24) * HOUR_MS * 1000
@@ -69,6 +70,7 @@ class ReadyWriter:
         create_tables(self.connected, None)
         self._flight = Flight(self.connected)
         self._rows = RowWriter(self.connected, self._flight, None)
+        self._mortal = RowWriter(self.connected, self._flight, _LIFE_S)
         self._batches = Batches(settings.keyspace, Replicas(self.connected).sets)
 
     def write(self, rows: int) -> None:
@@ -78,9 +80,12 @@ class ReadyWriter:
 
     def deliver(self, rows: Rows) -> None:
         """Deliver these rows, with all that goes beside them."""
-        refused = self._rows.deliver(rows, NODE, ())
-        if refused:
-            raise StorageError(next(iter(refused.values())))
+        _take(self._rows.deliver(rows, NODE, ()))
+
+    def write_mortal(self, rows: int) -> None:
+        """The same with rows that expire, as with `keep_days`."""
+        for part in ready_rows(rows):
+            _take(self._mortal.deliver(part, NODE, ()))
 
     def write_five_columns(self, rows: int) -> None:
         """The same into the table with five columns."""
@@ -98,6 +103,12 @@ class ReadyWriter:
     def close(self) -> None:
         """Let go of the cluster."""
         self.connected.close()
+
+
+def _take(refused: dict[int, str]) -> None:
+    """Nothing that is measured may be refused."""
+    if refused:
+        raise StorageError(next(iter(refused.values())))
 
 
 def _in_five_columns(insert: Any, rows: Rows) -> Encoded:

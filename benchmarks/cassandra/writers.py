@@ -1,12 +1,12 @@
 """The parts `writers` and `shape`: rows that are in memory already, into one table, by each writer in turn.
 
-The others get two million rows at most, a row at a time a sixty-fourth of them: that would take a quarter of
-an hour. All of a round run before the next round begins: a noisy moment hits them alike. The first round
-doesn't count, as the node still grows faster in it.
+The others get two million rows at most, as a row at a time takes minutes for these. All of a round run before
+the next round begins: a noisy moment hits them alike. A first, shorter round doesn't count, as the node still
+grows faster in it.
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Final, NamedTuple
@@ -17,6 +17,7 @@ from benchmarks.cassandra.bench import Bench, Found
 from benchmarks.cassandra.peers import (
     BATCH_ROWS,
     Acsylla,
+    Values,
     driver_batches,
     in_batches,
     in_seconds,
@@ -32,8 +33,8 @@ from storage.settings import CassandraSettings
 _TABLES: Final = ("readings", "latest_readings", "device_buckets", FIVE_COLUMNS.table, FROZEN.table)
 _WHOLE_BATCHES: Final = BATCH_ROWS * DEVICES
 _MOST_OF_OTHERS: Final = 2_000_000
-_SHARE_OF_SINGLES: Final = 64
-"""A row at a time gets this part of them."""
+_SHARE_OF_FIRST: Final = 8
+"""The round that doesn't count has this part of the rows."""
 
 _FIVE_COLUMNS_AT_LEAST: Final = {"BatchStatement": 5.0, "acsylla": 2.0}
 """How many times as fast ours is to be as theirs, which has five columns, as one would have them."""
@@ -50,23 +51,37 @@ class Case(NamedTuple):
 def writers(bench: Bench) -> Found:
     """Ours, against a row at a time, the driver's batches and those of the C++ driver, in both shapes."""
     with _tables(bench) as (settings, ours), _acsylla(settings) as acsylla:
-        cases = [_ours(ours, bench.rows)]
-        for shape in (FIVE_COLUMNS, FROZEN):
-            cases += _driver_cases(ours, shape, bench.rows)
-            if acsylla is not None:
-                cases.append(_acsylla_case(acsylla, shape, bench.rows))
-        figures = _measure(bench, ours, cases)
+        figures = _measure(bench, ours, partial(_all_cases, ours, acsylla))
     if acsylla is None:
         figures[0] = msgspec.structs.replace(figures[0], note="acsylla is not installed, so not measured")
     return figures, [_against(figures[0], figure) for figure in figures[1:]]
 
 
 def shape(bench: Bench) -> Found:
-    """Our writer with the row as one frozen value, and as five columns."""
+    """Our writer with the row as one frozen value, with that and an end of its life, and as five columns."""
     with _tables(bench) as (_, ours):
-        five = Case("ours, five columns", bench.rows, partial(ours.write_five_columns, bench.rows))
-        figures = _measure(bench, ours, [_ours(ours, bench.rows), five])
-    return figures, [_against(*figures)]
+        figures = _measure(bench, ours, partial(_shapes, ours))
+    return figures, [_against(figures[0], figure) for figure in figures[1:]]
+
+
+def _shapes(ours: ReadyWriter, rows: int) -> list[Case]:
+    return [
+        _ours(ours, rows),
+        Case("ours, five columns", rows, partial(ours.write_five_columns, rows)),
+        Case("ours, frozen, rows that expire", rows, partial(ours.write_mortal, rows)),
+    ]
+
+
+def _all_cases(ours: ReadyWriter, acsylla: Acsylla | None, rows: int) -> list[Case]:
+    cases = [_ours(ours, rows)]
+    for shape in (FIVE_COLUMNS, FROZEN):
+        singles = python_rows(shape, _others(rows))
+        batches = in_batches(singles)
+        cases += _driver_cases(ours, shape, singles, batches)
+        if acsylla is not None:
+            write = partial(acsylla.write, shape, in_seconds(batches))
+            cases.append(Case(f"acsylla, {shape.label}", len(singles), write))
+    return cases
 
 
 @contextmanager
@@ -93,23 +108,15 @@ def _ours(ours: ReadyWriter, rows: int) -> Case:
     return Case("ours, frozen", rows, partial(ours.write, rows))
 
 
-def _driver_cases(ours: ReadyWriter, shape: Shape, rows: int) -> list[Case]:
-    singles = python_rows(shape, _others(rows) // _SHARE_OF_SINGLES or DEVICES)
-    batches = in_batches(python_rows(shape, _others(rows)))
-    connected = ours.connected
+def _driver_cases(
+    ours: ReadyWriter, shape: Shape, singles: Sequence[Values], batches: Sequence[Sequence[Values]]
+) -> list[Case]:
+    one_by_one = partial(row_by_row, ours.connected, shape, singles)
+    together = partial(driver_batches, ours.connected, shape, batches)
     return [
-        Case(f"row by row, {shape.label}", len(singles), partial(row_by_row, connected, shape, singles)),
-        Case(
-            f"BatchStatement, {shape.label}",
-            sum(map(len, batches)),
-            partial(driver_batches, connected, shape, batches),
-        ),
+        Case(f"row by row, {shape.label}", len(singles), one_by_one),
+        Case(f"BatchStatement, {shape.label}", len(singles), together),
     ]
-
-
-def _acsylla_case(acsylla: Acsylla, shape: Shape, rows: int) -> Case:
-    batches = in_seconds(in_batches(python_rows(shape, _others(rows))))
-    return Case(f"acsylla, {shape.label}", sum(map(len, batches)), partial(acsylla.write, shape, batches))
 
 
 def _others(rows: int) -> int:
@@ -118,12 +125,16 @@ def _others(rows: int) -> int:
     return most - most % _WHOLE_BATCHES or most
 
 
-def _measure(bench: Bench, ours: ReadyWriter, cases: list[Case]) -> list[Figure]:
+def _measure(bench: Bench, ours: ReadyWriter, cases_of: Callable[[int], list[Case]]) -> list[Figure]:
+    """Medians of the cases that are made for so many rows."""
+    for case in cases_of(max(DEVICES, bench.rows // _SHARE_OF_FIRST)):
+        _measure_one(bench, ours, case)
+    cases = cases_of(bench.rows)
     gc.collect()
-    gc.freeze()  # the rows of the others, a million of them, are not looked through while one is measured
-    rounds = [[_measure_one(bench, ours, case) for case in cases] for _ in range(1 + bench.runs)]
+    gc.freeze()  # the rows of the others, millions of them, are not looked through while one is measured
+    rounds = [[_measure_one(bench, ours, case) for case in cases] for _ in range(bench.runs)]
     gc.unfreeze()
-    return [middle(list(of_case)) for of_case in zip(*rounds[1:], strict=True)]
+    return [middle(list(of_case)) for of_case in zip(*rounds, strict=True)]
 
 
 def _measure_one(bench: Bench, ours: ReadyWriter, case: Case) -> Figure:

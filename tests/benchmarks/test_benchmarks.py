@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from benchmarks.cassandra.growth import growth_plot
 from benchmarks.command import bench
 from benchmarks.plain import parse_plainly
-from benchmarks.report import Figure, compare, percentiles
+from benchmarks.report import Figure, compare, compare_in_turns, middle, p99_of, percentiles
 from benchmarks.running import blast
 from parser.columns import parse_columns
 from parser.settings import Rules
@@ -93,6 +93,23 @@ def test_a_target_is_reached_or_not() -> None:
     assert compare("a", 2.0, at_least=3).reached is False
     assert compare("a", 2.0, at_most=3).reached is True
     assert compare("a", 2.0).reached is None
+
+
+def test_what_takes_turns_is_held_against_the_baselines_before_and_after_it() -> None:
+    """Both grow faster from turn to turn here, and by the same."""
+    measured = [Figure(name="a", rate=rate) for rate in (9.0, 10.8, 99.0)]
+    baselines = [Figure(name="b", rate=rate) for rate in (9.0, 11.0, 13.0, 15.0)]
+    found = compare_in_turns("a / b", measured, baselines, at_least=1.0)
+    assert found.runs == pytest.approx([0.9, 0.9, 99 / 14])
+    assert found.ratio == pytest.approx(0.9)
+    assert found.reached is False
+
+
+def test_the_middle_run_carries_all_by_which_it_was_chosen() -> None:
+    figures = [Figure(name="a", rate=1.0, percentiles_ms={"p99": p99}) for p99 in (3.0, 1.0, 2.0)]
+    found = middle(figures, by=p99_of)
+    assert p99_of(found) == 2.0
+    assert found.runs == [3.0, 1.0, 2.0]
 
 
 def test_percentiles_are_of_what_was_measured() -> None:

@@ -113,9 +113,12 @@ def test_a_rate_counts_rows_in_cassandra(ours: ReadyWriter, settings: CassandraS
     assert ours.connected.execute("SELECT count(*) FROM readings") == [(sent.sent,)]
 
 
-def test_our_writer_writes_the_rows_that_the_others_get(ours: ReadyWriter) -> None:
-    ours.write(_ROWS)
+@pytest.mark.parametrize("mortal", [False, True], ids=["for ever", "that expire"])
+def test_our_writer_writes_the_rows_that_the_others_get(ours: ReadyWriter, *, mortal: bool) -> None:
+    (ours.write_mortal if mortal else ours.write)(_ROWS)
     assert _rows_in(ours, FROZEN, "readings") == sorted(python_rows(FIVE_COLUMNS, _ROWS))
+    lives = ours.connected.execute("SELECT ttl(reading) FROM readings")
+    assert all((life is not None) == mortal for (life,) in lives)
 
 
 @pytest.mark.parametrize("shape", [FIVE_COLUMNS, FROZEN], ids=["five columns", "frozen"])
