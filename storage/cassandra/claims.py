@@ -43,6 +43,8 @@ _PERIOD: Final = (
 _USUAL_PERIOD_S: Final = 10.0
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _TRIES: Final = 3
+_AWAKE_S: Final = 2.0
+"""A node that says nothing for so long counts as away: a cursor that moves must not wait for it."""
 
 
 class Place(NamedTuple):
@@ -199,7 +201,7 @@ class Claims:
         Raises:
             DatabaseRestartedError: one was.
         """
-        found = self._connected.generations()
+        found = self._connected.generations(within_s=_AWAKE_S)
         if restarted(self._generations, found):
             raise DatabaseRestartedError(
                 f"{shown(self._connected.settings)}: a node started anew; what it may have forgotten"

@@ -55,7 +55,10 @@ _AGREEMENT_S: Final = 60.0
 _ASK_AGAIN_S: Final = 1.0
 _LOOK_S: Final = 0.2
 _RECONNECT_S: Final = 1.0
-_HEARTBEAT_S: Final = 10.0
+_HEARTBEAT_S: Final = 4.0
+"""A node that stands still keeps its connections. Two to three of these later they are given up, and what was
+under way there goes to the next node; sooner than after a request's own time."""
+
 _ASKED_AT_ONCE: Final = 64
 _NOW: Final = "SELECT toTimestamp(now()) FROM system.local"
 
@@ -198,11 +201,14 @@ class Connected:
         (rows,) = self.ask([self.bound(_NOW)])
         return to_ms(rows[0][0])
 
-    def generations(self) -> dict[UUID, int]:
-        """When each node that can be reached was started, by its id; a new start is a greater number."""
+    def generations(self, *, within_s: float = _REQUEST_S) -> dict[UUID, int]:
+        """When each node that answers in time was started, by its id; a new start is a greater number."""
         statement = SimpleStatement("SELECT host_id, gossip_generation FROM system.local")
+        profile = self.session.execution_profile_clone_update(EXEC_PROFILE_DEFAULT, request_timeout=within_s)
         hosts = [host for host in self._cluster.metadata.all_hosts() if host.is_up is not False]
-        asked = [self.session.execute_async(statement, host=host) for host in hosts]
+        asked = [
+            self.session.execute_async(statement, execution_profile=profile, host=host) for host in hosts
+        ]
         found: dict[UUID, int] = {}
         for answer in asked:
             try:

@@ -28,6 +28,11 @@ EXPIRES_LATER_S: Final = 3_600
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
 
+_ASKED_ANEW: Final = "MIN(99PERCENTILE,200MS)"
+"""When a node that has to read asks one more copy. By itself it waits for as long as its slowest reads took,
+which for minutes are the first ones, of a second or more. Compare-and-set reads too, and has two seconds in
+all: none would succeed while a node stands still that the others don't hold for dead yet, for about 20 s."""
+
 _DAY_S: Final = 86_400
 _HOUR_S: Final = 3_600
 _WINDOWS: Final = 30
@@ -134,13 +139,12 @@ def type_cql(name: str) -> str:
 
 
 def create_cql(name: str, table: Table, compaction: str = "") -> str:
-    """The statement that makes any table."""
+    """The statement that makes any table; those without a compaction of their own are small."""
     columns = ", ".join(f"{column} {kind}" for column, kind in table.columns.items())
     options = [f"CLUSTERING ORDER BY ({table.order})"] if table.order else []
-    if compaction:
-        options.append(f"compaction = {compaction}")
+    options.append(f"compaction = {compaction}" if compaction else f"speculative_retry = '{_ASKED_ANEW}'")
     body = f"CREATE TABLE IF NOT EXISTS {name} ({columns}, PRIMARY KEY ({table.key}))"
-    return f"{body} WITH {' AND '.join(options)}" if options else body
+    return f"{body} WITH {' AND '.join(options)}"
 
 
 def as_made(table: Table) -> dict[str, str]:

@@ -103,7 +103,7 @@ def _rows(server: Server) -> int:
 
 def _count(server: Server, figures: Figures, sent: blast.BlastResult, others: int) -> None:
     """The records are alike, so they are counted, not compared; there are rows of others."""
-    rows = _rows(server) - others
+    rows = check_books(server.tables) - others
     figures.rows[str(server.tables), "all"] = rows
     figures.judge(
         str(server.tables),
@@ -114,4 +114,3 @@ def _count(server: Server, figures: Figures, sent: blast.BlastResult, others: in
         excess=max(rows - sent.sent, 0),
     )
     assert rows == sent.sent
-    check_books(server.tables)

@@ -92,7 +92,7 @@ def test_who_only_looks_leaves_going_back_to_who_writes(
     """A server claims its node before its sink does; the sink has to know how far the rows had come."""
     _moved(connected)
     restarted = {host: generation + 1 for host, generation in connected.generations().items()}
-    monkeypatch.setattr(connected, "generations", lambda: restarted)
+    monkeypatch.setattr(connected, "generations", lambda **_: restarted)
     for to_write, block in ((False, 1), (False, 1), (True, 0)):
         found = Claims(connected).claim(3, "journal", adopt=False, to_write=to_write)
         assert (found.cursor.block if found.cursor else 0, found.reached) == (block, 1)

@@ -77,14 +77,17 @@ def test_it_is_made_once_and_found_again(connected: Connected, session: Session)
         "version": str(VERSION),
         "bucket_hours": "1",
     }
-    compaction = session.execute(
-        "SELECT table_name, compaction FROM system_schema.tables WHERE keyspace_name = %s",
+    made = session.execute(
+        "SELECT table_name, compaction, speculative_retry FROM system_schema.tables WHERE keyspace_name = %s",
         (connected.settings.keyspace,),
     )
-    windows = {
-        name: how["compaction_window_size"] for name, how in compaction if "compaction_window_size" in how
-    }
+    windows, asked_anew = {}, {}
+    for name, compaction, speculative_retry in made:
+        asked_anew[name] = speculative_retry
+        if "compaction_window_size" in compaction:
+            windows[name] = compaction["compaction_window_size"]
     assert windows == dict.fromkeys(("readings", "rejected_records", "set_aside_records"), "72")
+    assert "200" in asked_anew["nodes"], "compare-and-set waits for no copy that stands still"
 
 
 def test_a_change_of_the_schema_waits_until_all_nodes_know_it(

@@ -168,7 +168,7 @@ def test_a_mark_is_saved_when_the_cluster_cannot_forget_it(shop: Shop) -> None:
         marks.reached(Mark(fingerprint="c", until=0, stored=0))
         assert Marks(connected, key).load() == mark
         found = connected.generations()
-        marks._connected.generations = lambda: {host: at + 1 for host, at in found.items()}  # type: ignore[method-assign]
+        marks._connected.generations = lambda **_: {host: at + 1 for host, at in found.items()}  # type: ignore[method-assign]
         clock[0] = 60.0
         with pytest.raises(DatabaseRestartedError):
             marks.reached(mark)
