@@ -257,8 +257,8 @@ class CassandraLives(Lives):
         """An empty keyspace; what its nodes say of their starts is ours to say."""
         self.starts = 0
 
-        def pretended(connected: Connected) -> dict[UUID, int]:
-            return {host: started + self.starts for host, started in generations(connected).items()}
+        def pretended(connected: Connected, **how: float) -> dict[UUID, int]:
+            return {host: started + self.starts for host, started in generations(connected, **how).items()}
 
         self.pretence = patch.object(Connected, "generations", pretended)
         self.pretence.start()
