@@ -66,7 +66,7 @@ def backlog(bench: Bench) -> Found:
 
 
 def _flood(bench: Bench) -> Figure:
-    return measure_whole(bench, DEVICES, "sockets to rows, as many as a backlog", rows=bench.backlog)
+    return measure_whole(bench, DEVICES, "sockets to rows, as many", rows=bench.backlog)
 
 
 def _backlog(bench: Bench, node: Node, most: float) -> tuple[Figure, Figure]:
