@@ -16,7 +16,7 @@ import msgspec
 
 from benchmarks.cassandra.bench import Bench, Found
 from benchmarks.cassandra.ready import DEVICES
-from benchmarks.cassandra.sockets import PREPARED, measure_whole
+from benchmarks.cassandra.sockets import PREPARED, TURNS, measure_whole
 from benchmarks.cassandra.target import Stopwatch
 from benchmarks.child import Outcome
 from benchmarks.report import Figure, compare, compare_in_turns, middle, percentiles
@@ -26,9 +26,6 @@ from simulator.blast import BlastResult, prepare, send
 
 _COMING: Final = 100_000
 _NEW: Final = 10_000
-_TURNS: Final = 2
-"""For each run of the other parts."""
-
 _LONGER: Final = 1.5
 _BACK_S: Final = 10.0
 """New records come for so much longer than draining should take, and so long for the sink to come back."""
@@ -53,7 +50,7 @@ def backlog(bench: Bench) -> Found:
         return [], []
     measure_whole(bench, DEVICES, "")
     floods, drains, acks = [_flood(bench)], [], []
-    for _ in range(_TURNS * bench.runs):
+    for _ in range(TURNS * bench.runs):
         drain, ack = _backlog(bench, node, floods[-1].rate)
         drains.append(drain)
         acks.append(ack)

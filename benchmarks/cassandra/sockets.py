@@ -25,7 +25,7 @@ _CONNECTIONS: Final = 4
 _LONGER: Final = 3
 """Rows of a turn, as a multiple of those of other parts' runs."""
 
-_TURNS: Final = 2
+TURNS: Final = 2
 """For each run of the other parts."""
 
 
@@ -47,7 +47,7 @@ def _turns(bench: Bench) -> _Turns:
     rows = _LONGER * bench.rows
     rate = measure_whole(bench, DEVICES, "", rows=rows).rate
     turns = _Turns([], [_alone(bench, rows, rate)])
-    for _ in range(_TURNS * bench.runs):
+    for _ in range(TURNS * bench.runs):
         turns.through.append(measure_whole(bench, DEVICES, "sockets to rows", rows=rows))
         turns.alone.append(_alone(bench, rows, turns.through[-1].rate))
     return turns

@@ -91,10 +91,7 @@ def test_a_long_reader_only_makes_the_log_grow(path: Path, monkeypatch: pytest.M
 def test_readers_that_never_pause_do_not_make_the_log_grow(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where one short read always overlaps the next, the writer waits for those of a moment.
-
-    A busy machine's readers may take longer than that some times in a row; all that is written is 42 MiB.
-    """
+    """Where one short read always overlaps the next, the writer waits for those of a moment."""
     monkeypatch.setattr(connect, "_WAL_BYTES", 1 << 20)
     writer, machinery = _claimed(path), Machinery()
     _write(writer, machinery)
@@ -120,7 +117,7 @@ def test_readers_that_never_pause_do_not_make_the_log_grow(
     over.set()
     for thread in readers:
         thread.join()
-    assert max(sizes) <= 8 << 20
+    assert max(sizes) <= 3 << 20
     writer.close()
 
 
