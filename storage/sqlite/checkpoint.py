@@ -7,6 +7,10 @@ grew to 569 MB within 40 s. So when it reaches `wal_bytes` the writer waits, for
 reads of that moment are over; then the log begins anew. If one of them holds on for minutes the log grows
 until it lets go, and the writer waits again only each time it has doubled.
 
+SQLite waits for the mark of a read as it was when the wait began. A later read may take that mark over and
+move it to the end of the log, where it is in nobody's way; beside reads that overlap it is then never free,
+and was waited for in vain. So the 3 s are several waits, each of which looks anew.
+
 A checkpoint that fails costs nothing but the room of the log: what is committed is durable in it.
 """
 
@@ -15,7 +19,8 @@ from typing import Final
 
 import apsw
 
-_PATIENCE_MS: Final = 3_000
+_PATIENCE_MS: Final = 300
+_WAITS: Final = 10
 
 
 class Checkpointer:
@@ -41,6 +46,9 @@ class Checkpointer:
     def _insist(self, connection: apsw.Connection) -> None:
         connection.set_busy_timeout(_PATIENCE_MS)
         try:
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            for _ in range(_WAITS):
+                with suppress(apsw.BusyError):
+                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+                    return
         finally:
             connection.set_busy_timeout(self._busy_ms)
