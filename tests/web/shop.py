@@ -20,6 +20,7 @@ from tests.web.counter import Counter
 from web.app import create_app
 from web.health import Readiness
 from web.office import Office
+from web.places import Cut
 from web.server import Address, serve_http
 from web.session import CookieMaker
 from web.settings import HttpLimits, HttpSettings
@@ -81,6 +82,12 @@ class Shop:
             session_cookie=CookieMaker(secure=https, session_s=3_600),
             claimed_twice=lambda: self.claimed_twice,
         )
+
+    def cuts(self) -> dict[Cut, float]:
+        """Why the server that was begun last has ended connections, with how often."""
+        name = "headrace_http_connections_cut_total"
+        found = {why: self.of_connections.get_sample_value(name, {"why": why}) or 0.0 for why in Cut}
+        return {why: times for why, times in found.items() if times}
 
     @asynccontextmanager
     async def serve(

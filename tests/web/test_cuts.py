@@ -21,13 +21,6 @@ _CHUNKED: Final = "Host: {host}\r\nContent-Type: application/json\r\nTransfer-En
 _NO_CHUNK: Final = b"zz\r\n"
 
 
-def _counted(shop: Shop) -> dict[str, float]:
-    """The reasons that were counted, with how often."""
-    name = "headrace_http_connections_cut_total"
-    found = {why: shop.of_connections.get_sample_value(name, {"why": why}) or 0.0 for why in Cut}
-    return {why: times for why, times in found.items() if times}
-
-
 @pytest.mark.parametrize("path", [ORDERS, SESSION, "/nowhere"])
 @pytest.mark.parametrize(("method", "host"), [("POST", "localhost"), ("POST", "evil"), ("HEAD", "localhost")])
 async def test_a_chunk_that_is_none_ends_a_request_whatever_was_answered(
@@ -52,7 +45,7 @@ async def test_a_chunk_that_is_none_ends_a_request_whatever_was_answered(
             line.send(_NO_CHUNK)
             await answered
             await line.closed()
-        assert _counted(desk.shop) == {Cut.NO_HTTP: 3.0}
+        assert desk.shop.cuts() == {Cut.NO_HTTP: 3.0}
         assert (await desk.ask("GET", "/healthz")).status == 200
     assert not caplog.records
     assert not [row for row in await desk.all_rows() if row.level in (Level.ERROR, Level.FATAL)]
@@ -67,7 +60,7 @@ async def test_what_is_no_http_is_counted_and_not_said(
         line.send(data)
         assert await line.status() == 400
         await line.closed()
-        assert _counted(desk.shop) == {Cut.NO_HTTP: 1.0}
+        assert desk.shop.cuts() == {Cut.NO_HTTP: 1.0}
     assert not caplog.records
 
 
@@ -78,7 +71,7 @@ async def test_an_upgrade_that_is_not_offered_is_passed_over(
     async with desk.open(), connected(desk) as line:
         line.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
         assert await line.status() == 200
-        assert _counted(desk.shop) == {}
+        assert desk.shop.cuts() == {}
     assert not caplog.records
 
 
@@ -89,7 +82,7 @@ async def test_who_asks_nothing_in_time_is_counted(desk: Desk) -> None:
             async with connected(desk) as line:
                 line.send(begun)
                 assert await line.closed() == b""
-        assert _counted(desk.shop) == {Cut.NO_REQUEST: 2.0}
+        assert desk.shop.cuts() == {Cut.NO_REQUEST: 2.0}
 
 
 async def test_a_request_behind_another_is_due_too(desk: Desk) -> None:
@@ -99,7 +92,7 @@ async def test_a_request_behind_another_is_due_too(desk: Desk) -> None:
         line.send(f"{first}POST {ORDERS} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nab".encode())
         assert await line.status() == 200
         await line.closed()
-        assert _counted(desk.shop) == {Cut.NO_REQUEST: 1.0}
+        assert desk.shop.cuts() == {Cut.NO_REQUEST: 1.0}
 
 
 async def test_a_few_bytes_that_nobody_takes_are_due_too(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +112,7 @@ async def test_a_few_bytes_that_nobody_takes_are_due_too(shop: Shop, monkeypatch
                 deaf.send(b"GET /static/frame.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 4)
                 await asyncio.sleep(0.005)
             assert made[0].get_write_buffer_size() < 64 * 1024
-            await until(lambda: _counted(shop) == {Cut.NOT_TAKEN: 1.0})
+            await until(lambda: shop.cuts() == {Cut.NOT_TAKEN: 1.0})
 
 
 @pytest.mark.parametrize(
@@ -142,5 +135,5 @@ async def test_who_takes_no_answer_is_counted_and_no_error_of_ours(
         if why == Cut.NOT_TAKEN:
             await until(lambda: not shop.feed.watched)
     deaf.close()
-    assert _counted(shop) == {why: 1.0}
+    assert shop.cuts() == {why: 1.0}
     assert not caplog.records

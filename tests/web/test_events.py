@@ -10,6 +10,7 @@ import pytest
 from tests.web.shop import STAMP_MS, Shop, events_of, record, until
 from web import events
 from web.board import Board
+from web.places import Cut
 from web.settings import HttpLimits
 
 Event = dict[str, object]
@@ -175,8 +176,8 @@ async def test_an_api_client_that_never_reads_is_closed(shop: Shop) -> None:
         async with session.get(path) as answer:
             whole = len(await answer.read())
         with deaf_client(address.port, path) as deaf:
+            await until(lambda: shop.cuts() == {Cut.NOT_TAKEN: 1.0})
             taken = 0
-            await asyncio.sleep(2)
             while piece := await _receive(deaf):
                 taken += len(piece)
         assert 0 < taken < whole
