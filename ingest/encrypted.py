@@ -370,4 +370,7 @@ async def shake_hands(
         if encrypted.phase is Phase.SHAKING:  # too late, or the server ends
             encrypted.abort()
     if failure is not None:
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure, encrypted  # the traceback keeps this frame, and would keep 48 KiB of each stranger

@@ -1,6 +1,7 @@
 """Handshakes on real sockets: who is let in, who is not and why, and that none holds up another."""
 
 import asyncio
+import gc
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +12,7 @@ import structlog
 
 from headrace.authority import make_device
 from ingest import admission
+from ingest.encrypted import Encrypted
 from parser.framing import Ending
 from tests.ingest.floor import RECORD, floor, reached
 from tests.ingest.tls import client, connect, first_word, refused, say, settings
@@ -202,6 +204,26 @@ async def test_handshakes_that_fail_leave_their_places(certificates: Plant) -> N
         assert shop.listener.admission.taken == 0
         machine = await connect(shop, client(certificates))
         await machine.close()
+
+
+async def test_handshakes_that_fail_leave_nothing_for_the_collector(certificates: Plant) -> None:
+    """It knows nothing of the 48 KiB that the library holds for each, and lets them pile up."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with floor(settings(certificates, handshake_timeout_s=1.0)) as shop:
+            for word in (b"GET / HTTP/1.1\r\n\r\n", b"\x16"):
+                stranger = await say(shop, word)
+                await stranger.rest()
+            gone = await say(shop, b"\x16")
+            gone.reset()
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await first_word(shop, client(certificates, "stranger"))
+            machine = await connect(shop, client(certificates))
+            await machine.close()
+            await reached(lambda: not any(type(each) is Encrypted for each in gc.get_objects()), "their end")
+    finally:
+        gc.enable()
 
 
 async def test_failed_handshakes_are_told_of_without_a_flood(certificates: Plant) -> None:
