@@ -120,12 +120,16 @@ class DeadlineProtocol(H11Protocol):
         _cancel(self._answer_due)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of both timers, and of the place."""
+        """Let go of all timers, and of the place.
+
+        uvicorn keeps its own after a reset, and with it a few KiB of each stranger until that is over.
+        """
         if self._host is None:
             return
         self._places.leave(self._host)
         _cancel(self._request_due)
         _cancel(self._answer_due)
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:

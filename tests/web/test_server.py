@@ -1,15 +1,19 @@
 """The server under clients that behave badly, and its coming and going."""
 
 import asyncio
+import gc
+import select
 import signal
 import socket
 import time
+import weakref
 
 import aiohttp
 import msgspec
 import pytest
 
 from tests.web.shop import Shop, record, until
+from web.deadlines import DeadlineProtocol
 from web.server import Address, serve_http
 from web.settings import HttpLimits, HttpSettings
 
@@ -120,6 +124,25 @@ async def test_a_slow_second_request_is_closed_too(shop: Shop) -> None:
         answer = await read_all(reader)
         assert answer.startswith(b"HTTP/1.1 200")
         writer.close()
+
+
+async def test_nothing_is_kept_of_who_breaks_off_behind_an_answer(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even as long as it might have asked more."""
+    made: list[weakref.ref[DeadlineProtocol]] = []
+    real = DeadlineProtocol.connection_made
+
+    def make(self: DeadlineProtocol, transport: asyncio.Transport) -> None:
+        made.append(weakref.ref(self))
+        real(self, transport)
+
+    monkeypatch.setattr(DeadlineProtocol, "connection_made", make)
+    async with shop.serve(HttpLimits(keep_alive_s=600)) as address:
+        with socket.create_connection((address.host, address.port)) as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await until(lambda: bool(select.select([client], [], [], 0)[0]))
+        await until(lambda: gc.collect() >= 0 and made[0]() is None)
 
 
 async def test_an_open_stream_has_no_deadline_while_it_is_read(shop: Shop) -> None:
