@@ -49,18 +49,21 @@ class Cluster:
         port: int = 9042,
         settings: Mapping[str, object] | None = None,
         heap_mib: int | None = None,
+        short_lived: bool = False,
         told_address: str | None = None,
     ) -> None:
         """Settings are extra keys of `cassandra.yaml`; port 0 takes a free one. Raises FolderError.
 
-        One node is on 127.0.0.1 with 2 GiB of heap; several begin at 127.0.0.2, with 768 MiB each. Where
-        something stands before the nodes, clients are told addresses that begin at `told_address`.
+        One node is on 127.0.0.1 with 2 GiB of heap; several begin at 127.0.0.2, with 768 MiB each. Nodes
+        that are short-lived take less of the processors for some minutes, and more later. Where something
+        stands before the nodes, clients are told addresses that begin at `told_address`.
         """
         self.folder = folder.resolve()
         wanted = Layout(nodes, first_address or ("127.0.0.1" if nodes == 1 else "127.0.0.2"), port, 0)
         self._layout = _settle(wanted, read_layout(self.folder), self.folder)
         self._settings = dict(settings or {})
         self._heap_mib = heap_mib or (2048 if nodes == 1 else 768)
+        self._short_lived = short_lived
         self._told_address = told_address
         self.nodes = [self._node(number, address) for number, address in enumerate(self.contact_points, 1)]
 
@@ -143,7 +146,10 @@ class Cluster:
         )
         if self._told_address is not None:
             told["broadcast_rpc_address"] = str(ip_address(self._told_address) + number - 1)
-        return Node(folder, address, self.port, {**told, **self._settings}, self._heap_mib)
+        settings = {**told, **self._settings}
+        return Node(
+            folder, address, self.port, settings, heap_mib=self._heap_mib, short_lived=self._short_lived
+        )
 
 
 def read_layout(folder: Path) -> Layout | None:

@@ -31,13 +31,21 @@ class Node:
     """A node of a cluster; made by `Cluster`."""
 
     def __init__(
-        self, folder: Path, address: str, port: int, settings: Mapping[str, object], heap_mib: int
+        self,
+        folder: Path,
+        address: str,
+        port: int,
+        settings: Mapping[str, object],
+        *,
+        heap_mib: int,
+        short_lived: bool,
     ) -> None:
         self.folder = folder
         self.address = address
         self.port = port
         self.settings = settings
         self.heap_mib = heap_mib
+        self.short_lived = short_lived
         self.log = folder / "cassandra.log"
         self._process_file = folder / "process"
         self._jmx_file = folder / "jmx_port"
@@ -67,6 +75,7 @@ class Node:
             jars.agent(libraries),
             self.folder,
             heap_mib=self.heap_mib,
+            short_lived=self.short_lived,
             jmx_port=jmx_port,
         )
         process = spawn(command, self.log)

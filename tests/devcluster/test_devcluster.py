@@ -28,7 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One node that syncs before it acknowledges, in a folder whose name could be misread."""
     need(not missing(), missing())
     folder = tmp_path_factory.mktemp("a folder, 100%")
-    cluster = Cluster(folder, port=0, settings=SYNCED, heap_mib=1024)
+    cluster = Cluster(folder, port=0, settings=SYNCED, heap_mib=1024, short_lived=True)
     yield cluster
     cluster.stop()
 

@@ -183,21 +183,24 @@ def sync_s(*, long_form: bool) -> float:
 
 
 @pytest.fixture(scope="package")
-def one_node(tmp_path_factory: pytest.TempPathFactory, sync_s: float) -> Iterator[Cluster]:
+def one_node(
+    tmp_path_factory: pytest.TempPathFactory, sync_s: float, *, long_form: bool
+) -> Iterator[Cluster]:
     """A Cassandra of one node that tests may stop, kill and cut; each uses a keyspace of its own."""
     need(not missing(), missing())
     folder = tmp_path_factory.mktemp("cassandra")
     settings = {**_DENYLIST, "commitlog_sync_period": f"{sync_s * 1000:.0f}ms"}
-    with Cluster(folder, port=0, heap_mib=1024, settings=settings) as cluster:
+    with Cluster(folder, port=0, heap_mib=1024, settings=settings, short_lived=not long_form) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="package")
-def cluster_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster_of_three(tmp_path_factory: pytest.TempPathFactory, *, long_form: bool) -> Iterator[Cluster]:
     """A cluster of three, which takes most of a minute to start."""
     need(not missing(), missing())
     settings = {**_DENYLIST, "hinted_handoff_enabled": False}  # a copy that was missed stays missing
-    with Cluster(tmp_path_factory.mktemp("three"), nodes=3, port=0, settings=settings) as cluster:
+    folder = tmp_path_factory.mktemp("three")
+    with Cluster(folder, nodes=3, port=0, settings=settings, short_lived=not long_form) as cluster:
         yield cluster
 
 

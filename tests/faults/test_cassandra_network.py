@@ -75,11 +75,11 @@ class Network:
 
 
 @pytest.fixture(scope="module")
-def three_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def three_behind(tmp_path_factory: pytest.TempPathFactory, *, long_form: bool) -> Iterator[Cluster]:
     """Three nodes that tell clients to come to the proxies."""
     need(not missing(), missing())
     folder = tmp_path_factory.mktemp("behind")
-    with Cluster(folder, nodes=3, port=0, told_address=_TOLD_ADDRESS) as cluster:
+    with Cluster(folder, nodes=3, port=0, short_lived=not long_form, told_address=_TOLD_ADDRESS) as cluster:
         yield cluster
 
 

@@ -67,7 +67,7 @@ def settings(folder: Path) -> Iterator[CassandraSettings]:
             "store_type": "PKCS12",
         },
     }
-    with Cluster(folder / "cluster", port=0, settings=told, heap_mib=1024) as cluster:
+    with Cluster(folder / "cluster", port=0, settings=told, heap_mib=1024, short_lived=True) as cluster:
         yield CassandraSettings(
             contact_points=tuple(cluster.contact_points),
             port=cluster.port,

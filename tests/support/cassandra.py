@@ -62,7 +62,7 @@ def cassandra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cassandra]:
         return
     need(not missing(), missing())
     folder = tmp_path_factory.mktemp("cassandra")
-    with Cluster(folder, port=0, heap_mib=1024, settings=_SETTINGS) as cluster:
+    with Cluster(folder, port=0, heap_mib=1024, short_lived=True, settings=_SETTINGS) as cluster:
         yield Cassandra(cluster.contact_points, cluster.port, cluster.nodes[0])
 
 
