@@ -12,8 +12,8 @@ import prometheus_client
 from litestar import Request, Response, Router, get
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
-from prometheus_client.exposition import choose_encoder
 
+from web.figures import Figures, media_type
 from web.problems import PROBLEM_HANDLERS
 
 
@@ -67,13 +67,13 @@ def health_router(
         status = HTTPStatus.OK if report.ready else HTTPStatus.SERVICE_UNAVAILABLE
         return Response(report, status_code=status)
 
+    figures = Figures(registry, refresh)
     text = ResponseSpec(str, description="Prometheus text", media_type="text/plain", generate_examples=False)
 
     @get("/metrics", summary="Figures for Prometheus", responses={HTTPStatus.OK: text})
     async def metrics(request: Request[object, object, State]) -> Response[bytes]:
-        await refresh()
-        encode, media_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"Content-Type": media_type})
+        kind = media_type(request.headers.get("accept", ""))
+        return Response(await figures.text(kind), headers={"Content-Type": kind})
 
     return Router(
         "/",

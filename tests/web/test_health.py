@@ -1,10 +1,17 @@
 """What probes and Prometheus are told, and the description of the API."""
 
+import asyncio
+from collections.abc import Iterator
+
 import aiohttp
 import prometheus_client
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
 
 from tests.web.shop import Shop
-from web.health import Readiness, SinkReport
+from web.figures import Figures, media_type
+from web.health import Readiness, SinkReport, at_hand
 
 
 async def test_readyz_says_why_not(shop: Shop, client: aiohttp.ClientSession) -> None:
@@ -31,6 +38,37 @@ async def test_metrics_are_those_of_the_registry(shop: Shop, client: aiohttp.Cli
     async with client.get("/metrics", headers=accept) as answer:
         assert answer.content_type == "application/openmetrics-text"
         assert (await answer.text()).endswith("# EOF\n")
+
+
+@pytest.mark.parametrize(
+    "accept", ["text/plain; version=x", "application/openmetrics-text; version=x", ";,=", ""]
+)
+async def test_whatever_is_accepted_the_figures_come(client: aiohttp.ClientSession, accept: str) -> None:
+    async with client.get("/metrics", headers={"Accept": accept}) as answer:
+        assert answer.status == 200
+        assert answer.content_type == ("application/openmetrics-text" if "open" in accept else "text/plain")
+
+
+async def test_figures_are_made_once_for_all_who_ask_at_a_time() -> None:
+    """In each of the two formats; those of later are newer, and who goes costs the others nothing."""
+    made: list[str] = []
+
+    class Counting(CollectorRegistry):
+        def collect(self) -> Iterator[Metric]:
+            made.append("made")
+            return iter(())
+
+    figures = Figures(Counting(), at_hand)
+    plain, other = media_type(""), media_type("application/openmetrics-text")
+    asking = [asyncio.create_task(figures.text(kind)) for kind in [plain, other] * 50]
+    await asyncio.sleep(0)
+    asking[0].cancel()
+    found = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(found[0], asyncio.CancelledError)
+    assert set(found[1:]) == {b"", b"# EOF\n"}
+    assert len(made) == 2
+    await figures.text(plain)
+    assert len(made) == 3
 
 
 async def test_the_description_of_the_api_is_complete_and_names_no_other_host(
