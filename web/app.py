@@ -13,7 +13,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from storage.base import ReadingStore
 from storage.live import LiveFeed
 from web.board import Board
-from web.bodies import JsonRequest, whole_bodies
+from web.bodies import ForgivingRequest, whole_bodies
 from web.contract import Documented
 from web.crowd import Crowd
 from web.events import events_router
@@ -86,7 +86,7 @@ def create_app(
         ],
         plugins=[Documented()],
         after_exception=[refusals.note],
-        request_class=JsonRequest,
+        request_class=ForgivingRequest,
         openapi_config=_description(session_cookie.name),
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={Exception: _answer_error},

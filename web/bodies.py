@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 import msgspec
 from litestar import Request, Response
 from litestar.datastructures import State
+from litestar.datastructures.headers import Accept
 from litestar.enums import ScopeType
 from litestar.response import Stream
 from litestar.types import ASGIApp, HTTPReceiveMessage, Receive, Scope, Send, WebSocketReceiveMessage
@@ -55,8 +56,16 @@ def whole_bodies(app: ASGIApp) -> ASGIApp:
     return answer
 
 
-class JsonRequest(Request[object, object, State]):
-    """A request whose JSON may be nested as deeply as it likes: it is refused, not an error of ours."""
+class ForgivingRequest(Request[object, object, State]):
+    """A request in which may stand what it likes: it is no error of ours."""
+
+    @property
+    def accept(self) -> Accept:
+        """What the client takes; anything where the header's numbers are none, which RFC 9110 leaves open."""
+        try:
+            return super().accept
+        except OverflowError:
+            return Accept("*/*")
 
     async def json(self) -> object:
         """What is in the body.

@@ -1,21 +1,23 @@
 """What stands in front of every answer: security headers, the check of the host, slashes in names.
 
 A page of a foreign site can make a browser talk to this server under a name of its own (DNS rebinding);
-bound to loopback, only the names of loopback are answered.
+bound to loopback, only the names of loopback are answered. What is no host at all is refused everywhere, as
+RFC 9112 (3.2) wants it: so nobody behind this fails who puts a request's address together.
 
 A device's name may hold a slash. In a path it comes as `%2F`, which the server decodes before the router
 splits the path. So it is replaced by a control character, which no name holds, and put back by
 `path_name`.
 """
 
+from http import HTTPStatus
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 _SLASH: Final = "\x1f"
-_LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _POLICY: Final = (
     # The chart library puts style elements and inline SVG icons into its own shadow roots.
@@ -47,8 +49,14 @@ def guard(app: ASGIApp, *, loopback: bool) -> ASGIApp:
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
-        if loopback and _host_name(scope) not in _LOOPBACK_NAMES:
-            await _refuse_host(send_secured)
+        host = _host_name(scope)
+        if host is None:
+            await _refuse(send_secured, HTTPStatus.BAD_REQUEST, "the header Host names no host")
+            return
+        if loopback and host not in _LOOPBACK_NAMES:
+            await _refuse(
+                send_secured, HTTPStatus.MISDIRECTED_REQUEST, "this server answers to localhost only"
+            )
             return
         scope["path"] = _path_keeping_slashes(scope)
         await app(scope, receive, send_secured)
@@ -68,18 +76,25 @@ def _path_keeping_slashes(scope: Scope) -> str:
     return unquote(raw.replace("%2F", _SLASH).replace("%2f", _SLASH))
 
 
-def _host_name(scope: Scope) -> str:
-    """The host that the request names, in lower case, without its port."""
+def _host_name(scope: Scope) -> str | None:
+    """The host that the request names, in lower case, without its port; empty where it names none.
+
+    None where what it says is no host.
+    """
     host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
-    name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdecimal() else host).lower()
+    try:
+        found = urlsplit(f"//{host}")
+        _ = found.port  # which is read, and refused, only here
+    except ValueError:
+        return None
+    return (found.hostname or "") if found.netloc == host and "@" not in host else None
 
 
-async def _refuse_host(send: Send) -> None:
+async def _refuse(send: Send, status: HTTPStatus, detail: str) -> None:
+    """Answer with a problem document; `detail` is a constant of ours."""
     body = (
-        b'{"type":"about:blank","title":"Misdirected Request","status":421,'
-        b'"detail":"this server answers to localhost only"}'
-    )
+        f'{{"type":"about:blank","title":"{status.phrase}","status":{status:d},"detail":"{detail}"}}'
+    ).encode()
     headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 421, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -198,6 +198,10 @@ async def test_what_is_not_http_is_refused(shop: Shop, garbage: bytes) -> None:
         ("localhost.evil.example:9480", 421),
         ("127.0.0.1.evil.example", 421),
         ("", 421),
+        ("localhost:99999", 400),
+        ("localhost:x", 400),
+        ("x@localhost", 400),
+        ("[x]", 400),
     ],
 )
 async def test_on_loopback_only_names_of_loopback_are_answered(shop: Shop, host: str, status: int) -> None:
@@ -208,6 +212,17 @@ async def test_on_loopback_only_names_of_loopback_are_answered(shop: Shop, host:
         client.get("/healthz", headers={"Host": host}) as answer,
     ):
         assert answer.status == status
+
+
+async def test_what_is_no_host_is_refused_on_any_address(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a problem document."""
+    monkeypatch.setattr("web.server._is_loopback", lambda _: False)
+    async with shop.serve() as address:
+        assert (await _raw(address, b"GET /nowhere HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 404")
+        for host in (b"[", b"[x]", b"plant.example:99999", b"a/b", b"a?b"):
+            answer = await _raw(address, b"GET / HTTP/1.1\r\nConnection: close\r\nHost: %b\r\n\r\n" % host)
+            assert answer.startswith(b"HTTP/1.1 400")
+            assert answer.endswith(b'"status":400,"detail":"the header Host names no host"}')
 
 
 async def test_every_answer_carries_security_headers(shop: Shop) -> None:
