@@ -31,6 +31,7 @@ _RESET: Final = struct.pack("ii", 1, 0)
 _RECORD: Final = b"E0001,35.2,8000,2.5,3.7,380#"
 _NO_HTTP: Final = b"\x16\x03\x01 nonsense\r\n\r\n"
 _NO_CHUNK: Final = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+_FIGURES: Final = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _ASKING: Final = b"GET /static/frame.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1_000
 _HALF_A_HELLO: Final = b"\x16\x03\x01\x02\x00\x01\x00\x3e\x80\x03\x03"
 """Of 16 000 bytes."""
@@ -230,6 +231,26 @@ async def deaf_page(stranger: Stranger) -> None:
         await loop.sock_connect(sock, (_HOST, stranger.door.pages))
         await loop.sock_sendall(sock, _ASKING)
         await asyncio.sleep(_VISIT_S[1])
+
+
+async def dear_page(stranger: Stranger) -> None:
+    """Asks for the dearest page that there is for strangers, without a pause."""
+    reader, writer = await asyncio.open_connection(
+        _HOST, stranger.door.pages, local_addr=(stranger.address, 0)
+    )
+    try:
+        while True:
+            writer.write(_FIGURES)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(_length(head))
+    finally:
+        writer.transport.abort()
+
+
+def _length(head: bytes) -> int:
+    """Of the body that follows."""
+    fields = (line.partition(b":") for line in head.lower().splitlines())
+    return next(int(value) for name, _, value in fields if name == b"content-length")
 
 
 async def greedy(stranger: Stranger) -> None:

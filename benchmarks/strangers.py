@@ -34,8 +34,9 @@ ANYWHERE: Final[list[tuple[Act, int, str]]] = [
     (nuisances.reset, 25, ""),
     (nuisances.crowd, 20, ""),
     (nuisances.forbidden, 20, ""),
-    (nuisances.no_http, 10, ""),
-    (nuisances.deaf_page, 10, ""),
+    (nuisances.no_http, 5, ""),
+    (nuisances.deaf_page, 5, ""),
+    (nuisances.dear_page, 10, ""),
 ]
 """What they do, how many of them, and with whose certificate; the last doesn't matter here."""
 
@@ -57,8 +58,9 @@ OVER_TLS: Final[list[tuple[Act, int, str]]] = [
     (nuisances.stay, 7, "nobody"),
     (nuisances.stay, 7, "foreign"),
     (nuisances.stay, 6, "distrustful"),
-    (nuisances.no_http, 10, ""),
-    (nuisances.deaf_page, 10, ""),
+    (nuisances.no_http, 5, ""),
+    (nuisances.deaf_page, 5, ""),
+    (nuisances.dear_page, 10, ""),
 ]
 """The same where the server speaks TLS: those who are in have stolen a certificate of the plant."""
 
