@@ -174,7 +174,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
             self._take(data)
         except Exception as error:  # noqa: BLE001  # a mistake of ours; who waits for the handshake says so
             self.abort()
-            self._settle(error)
+            self._settle(error.with_traceback(None))  # which would hold us, and we hold the error
             return
         if self.phase is Phase.SHAKING:
             self._await_client()
