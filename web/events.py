@@ -74,7 +74,7 @@ def events_router() -> Router:
         "/live",
         summary="The newest reading of each machine as it changes",
         media_type=_EVENTS,
-        middleware=[Slots(MAX_LIVE).limit()],
+        middleware=[Slots(MAX_LIVE).limit(Permission.TELEMETRY_READ)],
     )
     async def live(board: TheBoard, device: DeviceQuery = None) -> Stream:
         """Events `latest` with a `LiveFrame`, four a second at most, with what changed only."""
@@ -84,7 +84,7 @@ def events_router() -> Router:
         "/stream",
         summary="Every reading as it arrives",
         media_type=_EVENTS,
-        middleware=[Slots(MAX_STREAMS).limit()],
+        middleware=[Slots(MAX_STREAMS).limit(Permission.TELEMETRY_READ)],
     )
     async def stream(feed: TheFeed, device: DeviceQuery = None) -> Stream:
         """Events `records` with a `StreamFrame`."""

@@ -1,7 +1,8 @@
-"""How many requests of one kind are answered at once.
+"""How many requests of one kind are answered at once, of those who may ask.
 
 A slot is held from the request until its answer is handed over, so slow readers of large answers can't
-pile them up in memory. Who finds none free waits a little, then gets 503.
+pile them up in memory. Who finds none free waits a little, then gets 503. Who may not ask is told so
+before: else strangers who are slow to read that would hold all slots.
 """
 
 import asyncio
@@ -11,6 +12,8 @@ from typing import Final
 
 from litestar.types import ASGIApp, Middleware, Receive, Scope, Send
 
+from orders.permissions import Permission
+from web.identity import check_permission
 from web.problems import TooManyError
 
 PATIENCE_S: Final = 5.0
@@ -22,11 +25,12 @@ class Slots:
     def __init__(self, number: int) -> None:
         self._free = asyncio.Semaphore(number)
 
-    def limit(self) -> Middleware:
-        """A middleware that answers with a slot in hand."""
+    def limit(self, *permissions: Permission) -> Middleware:
+        """A middleware that answers who has one of these permissions, with a slot in hand."""
 
         def limited(app: ASGIApp) -> ASGIApp:
             async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+                check_permission(scope, *permissions)
                 async with self._slot():
                     await app(scope, receive, send)
 

@@ -247,7 +247,11 @@ def telemetry_router() -> Router:
         route_handlers=[
             list_devices,
             get_latest,
-            Router("/", route_handlers=[list_readings, get_trend], middleware=[slots.limit()]),
+            Router(
+                "/",
+                route_handlers=[list_readings, get_trend],
+                middleware=[slots.limit(Permission.TELEMETRY_READ)],
+            ),
             list_rejects,
             list_connections,
             list_ledger,

@@ -7,6 +7,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from tests.web.desk import PASSWORD, Desk
 from tests.web.shop import STAMP_MS, Shop, events_of, record, until
 from web import events
 from web.board import Board
@@ -225,6 +226,20 @@ async def test_ever_new_machines_do_not_fill_the_memory(shop: Shop, monkeypatch:
     frame = msgspec.json.decode(await upcoming, type=dict[str, object])
     assert set(devices(frame)) == {f"E{n}" for n in range(90, 100)}
     await frames.aclose()
+
+
+@pytest.mark.parametrize("path", ["live", "stream", "devices/E0001/readings", "devices/E0001/trend"])
+async def test_strangers_hold_no_place_of_those_who_may_ask(
+    desk: Desk, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are refused before one is looked for, so it does not matter how slowly they read that."""
+    monkeypatch.setattr("web.slots.PATIENCE_S", 0.01)
+    for name in ("web.events.MAX_LIVE", "web.events.MAX_STREAMS", "web.telemetry.LARGE_ANSWERS"):
+        monkeypatch.setattr(name, 0)
+    await desk.counter.add_user("Operator", "operator", password=PASSWORD)
+    async with desk.open():
+        assert (await desk.ask("GET", f"/api/v1/{path}")).status == 401
+        assert (await desk.ask("GET", f"/api/v1/{path}", await desk.token("Operator"))).status == 503
 
 
 async def test_more_record_streams_than_there_may_be_are_refused(
