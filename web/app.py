@@ -17,7 +17,7 @@ from web.bodies import ForgivingRequest, whole_bodies
 from web.contract import Documented
 from web.crowd import Crowd
 from web.events import events_router
-from web.frame import static_routers
+from web.frame import static_router
 from web.health import Readiness, at_hand, health_router
 from web.identity import Identity
 from web.logs import logs_router
@@ -66,7 +66,7 @@ def create_app(
             api,
             health_router(registry, readiness, refresh),
             pages_router(),
-            *static_routers(),
+            static_router(),
         ],
         dependencies=_given(
             store=store,
@@ -122,7 +122,7 @@ def _always(part: object) -> Callable[[], object]:
 
 def _answer_error(request: AnyRequest, error: Exception) -> Response[bytes] | Response[str]:
     """Where no route answers, people get a page and programs a problem document."""
+    if request.scope["path"].startswith("/api/"):
+        return answer_problem(request, error)
     wants_page = request.accept.best_match([PROBLEM_JSON, "text/html"]) == "text/html"
-    if wants_page and not request.url.path.startswith("/api/"):
-        return answer_page(request, error)
-    return answer_problem(request, error)
+    return answer_page(request, error) if wants_page else answer_problem(request, error)

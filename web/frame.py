@@ -3,9 +3,12 @@
 A page is a template in `templates/` that extends `frame.html`, a module in `static/`, and an entry in
 `PLACES` if it belongs into the navigation. There is no build step: what lies in `static/` is what
 browsers get. Its path holds a digest of all of it, so they may keep it for ever and never have an old one.
+Each file has a route of its own and is held in memory: so no path of a stranger's is looked for on the disk,
+and many who are slow to take a file share its bytes.
 """
 
 import hashlib
+import mimetypes
 from http import HTTPStatus
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -14,12 +17,12 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 import jinja2
-from litestar import Response, Router
-from litestar.datastructures import CacheControlHeader
-from litestar.static_files import create_static_files_router
+from litestar import HttpMethod, Response, Router, route
+from litestar.handlers import BaseRouteHandler
 
 from orders.accounts.principal import Principal
 from orders.permissions import Permission
+from web.bodies import answer_bytes
 
 _HERE: Final = Path(__file__).parent
 _STATIC: Final = _HERE / "static"
@@ -66,6 +69,9 @@ def _charts_folder() -> Path:
 _STATIC_PATH: Final = f"/static/{_digest(_STATIC)}"
 _CHARTS_PATH: Final = f"/static/charts/{version('bokeh')}"
 
+_CHARTS: Final = ("bokeh.min.js", "bokeh-api.min.js")
+_KEPT: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
+
 _templates: Final = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_HERE / "templates"),
     autoescape=True,
@@ -92,11 +98,19 @@ def render(
     return Response(text, status_code=status, media_type="text/html", headers=headers)
 
 
-def static_routers() -> list[Router]:
-    """Our own files, and the chart library's script out of its installed package."""
-    kept = CacheControlHeader(public=True, max_age=31_536_000, immutable=True)
-    folders = {_STATIC_PATH: _STATIC, _CHARTS_PATH: _charts_folder()}
-    return [
-        create_static_files_router(path, [folder], name=path, cache_control=kept)
-        for path, folder in folders.items()
-    ]
+def static_router() -> Router:
+    """Our own files, and the chart library's scripts out of its installed package."""
+    files = {f"{_STATIC_PATH}/{file.name}": file for file in _STATIC.iterdir()}
+    files |= {f"{_CHARTS_PATH}/{name}": _charts_folder() / name for name in _CHARTS}
+    return Router("/", route_handlers=[_served(path, file) for path, file in files.items()])
+
+
+def _served(path: str, file: Path) -> BaseRouteHandler:
+    body = file.read_bytes()
+    kind, _ = mimetypes.guess_type(file.name)
+
+    @route(path, http_method=[HttpMethod.GET, HttpMethod.HEAD], include_in_schema=False)
+    async def answer() -> Response[bytes]:
+        return answer_bytes(body, f"{kind}; charset=utf-8", _KEPT)
+
+    return answer

@@ -86,7 +86,7 @@ async def show_logs(request: AnyRequest) -> Response[str]:
 def answer_page(request: AnyRequest, error: Exception) -> Response[str]:
     """Answer any error with a page that says what to do."""
     if isinstance(error, NotAuthenticatedError):
-        there = quote(request.url.path, safe="/")
+        there = quote(request.scope["path"], safe="/")
         return _see(f"/login?next={there}")
     problem = to_problem(request, error)
     status = HTTPStatus(problem.status)
