@@ -148,9 +148,9 @@ class DeadlineProtocol(H11Protocol):
         state = self.conn.our_state
         return state is h11.IDLE or (state is h11.SEND_RESPONSE and self.scope["method"] != "HEAD")
 
-    def cut_if_deaf(self, why: Cut) -> None:
-        """End it if something waits for it to be taken."""
-        if self.flow.write_paused:
+    def cut_if_unfinished(self, why: Cut) -> None:
+        """End it if something waits for it to be taken, or for the rest of its request."""
+        if self.flow.write_paused or self.conn.their_state is h11.SEND_BODY:
             self.cut(why)
 
     def cut(self, why: Cut) -> None:

@@ -39,7 +39,7 @@ class Cut(enum.StrEnum):
     """What came can't be read as a request; answered with 400 where nothing was answered yet."""
 
     STOPPED = "stopped"
-    """`HttpLimits.stop_timeout_s`: it had not taken its answer when the server ended."""
+    """`HttpLimits.stop_timeout_s`: at the end it had not taken its answer, or sent its request."""
 
 
 class HttpMetrics:

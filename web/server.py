@@ -70,15 +70,15 @@ async def serve_http(
             before_stop()
             server.should_exit = True
             await ticking
-            cutting = loop.call_later(limits.stop_timeout_s, _cut_deaf, server)
+            cutting = loop.call_later(limits.stop_timeout_s, _cut_unfinished, server)
             await server.shutdown([listener])
             cutting.cancel()
 
 
-def _cut_deaf(server: uvicorn.Server) -> None:
-    """End those who don't take their answers, so that no handler waits for them any more."""
+def _cut_unfinished(server: uvicorn.Server) -> None:
+    """End those who don't take their answers or bring their requests: no handler waits for them any more."""
     for protocol in list(server.server_state.connections):
-        cast(DeadlineProtocol, protocol).cut_if_deaf(Cut.STOPPED)
+        cast(DeadlineProtocol, protocol).cut_if_unfinished(Cut.STOPPED)
 
 
 async def _start(server: uvicorn.Server, listener: socket.socket) -> None:

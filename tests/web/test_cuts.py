@@ -115,6 +115,20 @@ async def test_a_few_bytes_that_nobody_takes_are_due_too(shop: Shop, monkeypatch
             await until(lambda: shop.cuts() == {Cut.NOT_TAKEN: 1.0})
 
 
+async def test_a_body_that_is_not_there_yet_when_the_server_stops_is_no_error_of_ours(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is waited for as long as for answers, then cut and counted."""
+    async with desk.open(limits=HttpLimits(stop_timeout_s=1)):
+        _, slow = await asyncio.open_connection(desk.address.host, desk.address.port)
+        slow.write(f"POST {SESSION} HTTP/1.1\r\nHost: localhost\r\n".encode())
+        slow.write(b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+        assert (await desk.ask("GET", "/healthz")).status == 200
+    slow.close()
+    assert desk.shop.cuts() == {Cut.STOPPED: 1.0}
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("limits", "why"),
     [
