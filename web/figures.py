@@ -1,7 +1,7 @@
 """The registry as text for Prometheus, made once for all who ask within a moment.
 
 It takes the loop a millisecond or two each time, and anybody may ask: ten who ask without a pause would have
-taken all of the loop. Nobody gets figures from before they asked.
+taken all of the loop. Nobody gets figures of this process from before they asked.
 """
 
 import asyncio
@@ -29,26 +29,33 @@ def media_type(accepted: str) -> str:
     return openmetrics.CONTENT_TYPE_LATEST if _OPENMETRICS in named else CONTENT_TYPE_PLAIN_0_0_4
 
 
-class Figures:
-    """What `/metrics` answers with."""
+class Moments:
+    """What is known a moment after somebody asked, for all who asked since the moment before."""
 
-    def __init__(self, registry: CollectorRegistry, refresh: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, refresh: Callable[[], Awaitable[None]]) -> None:
         """`refresh` brings in what other processes know."""
-        self._registry = registry
         self._refresh = refresh
-        self._next: dict[str, asyncio.Task[bytes]] = {}
-        self._making: set[asyncio.Task[bytes]] = set()
+        self._next: asyncio.Task[dict[str, bytes]] | None = None
+        self._coming: set[asyncio.Task[dict[str, bytes]]] = set()
 
-    async def text(self, kind: str) -> bytes:
-        """The figures in this media type, `SHARED_S` from now at the latest."""
-        if (task := self._next.get(kind)) is None:
-            task = self._next[kind] = asyncio.create_task(self._make(kind))
-            self._making.add(task)
-            task.add_done_callback(self._making.discard)
-        return await asyncio.shield(task)
+    async def next(self) -> dict[str, bytes]:
+        """Wait for it, `SHARED_S` at most before the others are asked; what was made of it, by media type."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._come())
+            self._coming.add(self._next)
+            self._next.add_done_callback(self._coming.discard)
+        return await asyncio.shield(self._next)
 
-    async def _make(self, kind: str) -> bytes:
+    async def _come(self) -> dict[str, bytes]:
         await asyncio.sleep(SHARED_S)
-        del self._next[kind]
+        self._next = None
         await self._refresh()
-        return _ENCODERS[kind](self._registry)
+        return {}
+
+
+async def figures(registry: CollectorRegistry, moments: Moments, kind: str) -> bytes:
+    """What `/metrics` answers with in this media type."""
+    made = await moments.next()
+    if kind not in made:
+        made[kind] = _ENCODERS[kind](registry)
+    return made[kind]

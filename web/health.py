@@ -13,7 +13,7 @@ from litestar import Request, Response, Router, get
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 
-from web.figures import Figures, media_type
+from web.figures import Moments, figures, media_type
 from web.problems import PROBLEM_HANDLERS
 
 
@@ -60,20 +60,21 @@ def health_router(
     async def healthz() -> Liveness:
         return Liveness()
 
+    moments = Moments(refresh)
+
     @get("/readyz", summary="Whether the process can take data (503 if not), and how its sinks are")
     async def readyz() -> Response[Readiness]:
-        await refresh()
+        await moments.next()
         report = readiness()
         status = HTTPStatus.OK if report.ready else HTTPStatus.SERVICE_UNAVAILABLE
         return Response(report, status_code=status)
 
-    figures = Figures(registry, refresh)
     text = ResponseSpec(str, description="Prometheus text", media_type="text/plain", generate_examples=False)
 
     @get("/metrics", summary="Figures for Prometheus", responses={HTTPStatus.OK: text})
     async def metrics(request: Request[object, object, State]) -> Response[bytes]:
         kind = media_type(request.headers.get("accept", ""))
-        return Response(await figures.text(kind), headers={"Content-Type": kind})
+        return Response(await figures(registry, moments, kind), headers={"Content-Type": kind})
 
     return Router(
         "/",
