@@ -4,6 +4,9 @@ A page of a foreign site can make a browser talk to this server under a name of 
 bound to loopback, only the names of loopback are answered. What is no host at all is refused everywhere, as
 RFC 9112 (3.2) wants it: so nobody behind this fails who puts a request's address together.
 
+Nor do addresses come through that are longer than any of ours: the router remembers a thousand of those it
+saw last.
+
 A device's name may hold a slash. In a path it comes as `%2F`, which the server decodes before the router
 splits the path. So it is replaced by a control character, which no name holds, and put back by
 `path_name`.
@@ -17,6 +20,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 _SLASH: Final = "\x1f"
+_LONGEST_PATH: Final = 1024
+_LONGEST_QUERY: Final = 8 * 1024
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _POLICY: Final = (
@@ -49,6 +54,9 @@ def guard(app: ASGIApp, *, loopback: bool) -> ASGIApp:
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
+        if len(scope["raw_path"]) > _LONGEST_PATH or len(scope["query_string"]) > _LONGEST_QUERY:
+            await _refuse(send_secured, HTTPStatus.REQUEST_URI_TOO_LONG, "no address here is as long")
+            return
         host = _host_name(scope)
         if host is None:
             await _refuse(send_secured, HTTPStatus.BAD_REQUEST, "the header Host names no host")

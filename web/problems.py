@@ -27,6 +27,9 @@ _log = structlog.get_logger(__name__)
 _sparing: Final = Sparing()
 """Every request fails while the store is away, and anybody's program may ask again at once."""
 
+_failures: Final = Sparing()
+"""A mistake of ours that a request hits is hit again by the next one like it, with a traceback each."""
+
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """An RFC 9457 problem document."""
@@ -105,10 +108,12 @@ def to_problem(request: AnyRequest, error: Exception) -> Problem:
     if isinstance(error, StorageError):
         if _sparing.lets(now_ms()):
             times = 1 + _sparing.left_out()
-            _log.warning("store_unavailable", error=str(error), path=request.url.path, times=times)
+            _log.warning("store_unavailable", error=str(error), path=request.scope["path"], times=times)
         status = HTTPStatus.SERVICE_UNAVAILABLE
         return Problem(status.phrase, status, "the store can't be read at the moment")
-    _log.error("request_failed", path=request.url.path, exc_info=error)
+    if _failures.lets(now_ms()):
+        times = 1 + _failures.left_out()
+        _log.error("request_failed", path=request.scope["path"], times=times, exc_info=error)
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     return Problem(status.phrase, status, "the server's log says more")
 

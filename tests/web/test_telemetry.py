@@ -11,6 +11,7 @@ import pytest
 import structlog
 from yarl import URL
 
+from orders.sparing import Sparing
 from parser.block import Closed, to_seq
 from storage.errors import StoreBusyError
 from storage.memory import MemoryReadingStore
@@ -286,8 +287,11 @@ class FaultyStore(MemoryReadingStore):
         raise ZeroDivisionError(f"secret place of {device_id}")
 
 
-async def test_a_mistake_of_ours_is_500_is_logged_and_tells_nothing(shop: Shop) -> None:
+async def test_a_mistake_of_ours_is_500_is_logged_and_tells_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was asked stands in the log as a value of its own, never as its format."""
+    monkeypatch.setattr("web.problems._failures", Sparing())
     shop.store = FaultyStore(shop.tables)
     with structlog.testing.capture_logs() as logs:
         async with (
@@ -300,6 +304,18 @@ async def test_a_mistake_of_ours_is_500_is_logged_and_tells_nothing(shop: Shop) 
     (entry,) = [entry for entry in logs if entry["event"] == "request_failed"]
     assert entry["path"] == "/api/v1/devices/%s%n/latest"
     assert isinstance(entry["exc_info"], ZeroDivisionError)
+
+
+async def test_a_mistake_of_ours_fills_no_log(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has found it may ask as often as they like."""
+    monkeypatch.setattr("web.problems._failures", Sparing())
+    shop.store = FaultyStore(shop.tables)
+    async with shop.serve() as address, aiohttp.ClientSession(address.url) as client:
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(150):
+                async with client.get("/api/v1/devices/E0001/latest") as answer:
+                    assert answer.status == 500
+    assert 0 < len([entry for entry in logs if entry["event"] == "request_failed"]) <= 120
 
 
 async def test_a_trend_keeps_every_peak(shop: Shop, client: aiohttp.ClientSession) -> None:
