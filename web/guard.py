@@ -1,4 +1,6 @@
-"""What stands in front of every answer: security headers, the check of the host, slashes in names.
+"""What stands in front of every answer: its turn, security headers, the check of the host, slashes in names.
+
+A request waits for its turn when it begins, and again when its answer is ready: both take the loop's time.
 
 A page of a foreign site can make a browser talk to this server under a name of its own (DNS rebinding);
 bound to loopback, only the names of loopback are answered. What is no host at all is refused everywhere, as
@@ -18,6 +20,8 @@ from urllib.parse import unquote, urlsplit
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from web.turns import Turns
 
 _SLASH: Final = "\x1f"
 _LONGEST_PATH: Final = 1024
@@ -43,6 +47,7 @@ _HEADERS: Final = [
 
 def guard(app: ASGIApp, *, loopback: bool) -> ASGIApp:
     """The application behind its guard; `loopback` says that only loopback's names are answered."""
+    turns = Turns()
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -51,9 +56,11 @@ def guard(app: ASGIApp, *, loopback: bool) -> ASGIApp:
 
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
+                await turns.take()
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
+        await turns.take()
         if len(scope["raw_path"]) > _LONGEST_PATH or len(scope["query_string"]) > _LONGEST_QUERY:
             await _refuse(send_secured, HTTPStatus.REQUEST_URI_TOO_LONG, "no address here is as long")
             return
