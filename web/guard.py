@@ -1,6 +1,7 @@
 """What stands in front of every answer: its turn, security headers, the check of the host, slashes in names.
 
-A request waits for its turn when it begins, and again when its answer is ready: both take the loop's time.
+Who reads waits for a turn when the request begins, and again when its answer is ready: both take the loop's
+time. Orders don't wait: there can only be so many under way, and who sends more is refused at once.
 
 A page of a foreign site can make a browser talk to this server under a name of its own (DNS rebinding);
 bound to loopback, only the names of loopback are answered. What is no host at all is refused everywhere, as
@@ -24,6 +25,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from web.turns import Turns
 
 _SLASH: Final = "\x1f"
+_READING: Final = frozenset({"GET", "HEAD"})
 _LONGEST_PATH: Final = 1024
 _LONGEST_QUERY: Final = 8 * 1024
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -54,13 +56,15 @@ def guard(app: ASGIApp, *, loopback: bool) -> ASGIApp:
             await app(scope, receive, send)
             return
 
+        turn = turns.take if scope["method"] in _READING else _at_once
+
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                await turns.take()
+                await turn()
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
-        await turns.take()
+        await turn()
         if len(scope["raw_path"]) > _LONGEST_PATH or len(scope["query_string"]) > _LONGEST_QUERY:
             await _refuse(send_secured, HTTPStatus.REQUEST_URI_TOO_LONG, "no address here is as long")
             return
@@ -77,6 +81,10 @@ def guard(app: ASGIApp, *, loopback: bool) -> ASGIApp:
         await app(scope, receive, send_secured)
 
     return guarded
+
+
+async def _at_once() -> None:
+    """Without waiting for anybody."""
 
 
 def path_name(segment: str) -> str:
