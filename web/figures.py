@@ -15,18 +15,17 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 SHARED_S: Final = 0.02
 
-_OPENMETRICS: Final = "application/openmetrics-text"
-_ENCODERS: Final[dict[str, Callable[[CollectorRegistry], bytes]]] = {
-    CONTENT_TYPE_PLAIN_0_0_4: prometheus_client.generate_latest,
-    openmetrics.CONTENT_TYPE_LATEST: openmetrics.generate_latest,
+PLAIN: Final = "text/plain"
+OPENMETRICS: Final = "application/openmetrics-text"
+
+FORMATS: Final[dict[str, tuple[str, Callable[[CollectorRegistry], bytes]]]] = {
+    PLAIN: (CONTENT_TYPE_PLAIN_0_0_4, prometheus_client.generate_latest),
+    OPENMETRICS: (openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest),
 }
-"""By media type. The library's own choice reads the asker's versions, and fails by what is none."""
+"""What each is sent as, and how it is made, the usual one first.
 
-
-def media_type(accepted: str) -> str:
-    """What to answer to a header `Accept`: Prometheus' text format, or OpenMetrics where that is named."""
-    named = {each.partition(";")[0].strip().lower() for each in accepted.split(",")}
-    return openmetrics.CONTENT_TYPE_LATEST if _OPENMETRICS in named else CONTENT_TYPE_PLAIN_0_0_4
+The library's own choice between them reads the asker's versions, and fails by what is none.
+"""
 
 
 class Moments:
@@ -39,7 +38,7 @@ class Moments:
         self._coming: set[asyncio.Task[dict[str, bytes]]] = set()
 
     async def next(self) -> dict[str, bytes]:
-        """Wait for it, `SHARED_S` at most before the others are asked; what was made of it, by media type."""
+        """Wait for it, `SHARED_S` at most before the others are asked; what was made of it, by format."""
         if self._next is None:
             self._next = asyncio.create_task(self._come())
             self._coming.add(self._next)
@@ -54,8 +53,8 @@ class Moments:
 
 
 async def figures(registry: CollectorRegistry, moments: Moments, kind: str) -> bytes:
-    """What `/metrics` answers with in this media type."""
+    """What `/metrics` answers with in this one of the formats."""
     made = await moments.next()
     if kind not in made:
-        made[kind] = _ENCODERS[kind](registry)
+        made[kind] = FORMATS[kind][1](registry)
     return made[kind]

@@ -13,7 +13,7 @@ from litestar import Request, Response, Router, get
 from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 
-from web.figures import Moments, figures, media_type
+from web.figures import FORMATS, PLAIN, Moments, figures
 from web.problems import PROBLEM_HANDLERS
 
 
@@ -73,8 +73,8 @@ def health_router(
 
     @get("/metrics", summary="Figures for Prometheus", responses={HTTPStatus.OK: text})
     async def metrics(request: Request[object, object, State]) -> Response[bytes]:
-        kind = media_type(request.headers.get("accept", ""))
-        return Response(await figures(registry, moments, kind), headers={"Content-Type": kind})
+        kind = request.accept.best_match(list(FORMATS), default=PLAIN)
+        return Response(await figures(registry, moments, kind), headers={"Content-Type": FORMATS[kind][0]})
 
     return Router(
         "/",

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 
 from tests.web.shop import Shop
-from web.figures import Moments, figures, media_type
+from web.figures import OPENMETRICS, PLAIN, Moments, figures
 from web.health import Readiness, SinkReport, at_hand
 
 
@@ -59,15 +59,14 @@ async def test_figures_are_made_once_for_all_who_ask_at_a_time() -> None:
             return iter(())
 
     registry, moments = Counting(), Moments(at_hand)
-    plain, other = media_type(""), media_type("application/openmetrics-text")
-    asking = [asyncio.create_task(figures(registry, moments, kind)) for kind in [plain, other] * 50]
+    asking = [asyncio.create_task(figures(registry, moments, kind)) for kind in [PLAIN, OPENMETRICS] * 50]
     await asyncio.sleep(0)
     asking[0].cancel()
     found = await asyncio.gather(*asking, return_exceptions=True)
     assert isinstance(found[0], asyncio.CancelledError)
     assert set(found[1:]) == {b"", b"# EOF\n"}
     assert len(made) == 2
-    await figures(registry, moments, plain)
+    await figures(registry, moments, PLAIN)
     assert len(made) == 3
 
 

@@ -266,19 +266,6 @@ async def test_a_store_that_can_not_be_read_is_503_and_tells_nothing_of_its_insi
         assert "secret" not in await answer.text()
 
 
-async def test_a_store_that_is_away_fills_no_log(shop: Shop) -> None:
-    """Sixty lines a minute, and two minutes may share the time that this takes."""
-    shop.store = BusyStore(shop.tables)
-    async with shop.serve() as address, aiohttp.ClientSession(address.url) as client:
-        with structlog.testing.capture_logs() as logs:
-            for _ in range(150):
-                async with client.get("/api/v1/devices/E0001/latest") as answer:
-                    assert answer.status == 503
-    told = [entry for entry in logs if entry["event"] == "store_unavailable"]
-    assert 0 < len(told) <= 120
-    assert all("secret place" in entry["error"] for entry in told)
-
-
 class FaultyStore(MemoryReadingStore):
     """A store with a mistake in it."""
 
@@ -306,16 +293,31 @@ async def test_a_mistake_of_ours_is_500_is_logged_and_tells_nothing(
     assert isinstance(entry["exc_info"], ZeroDivisionError)
 
 
-async def test_a_mistake_of_ours_fills_no_log(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever has found it may ask as often as they like."""
-    monkeypatch.setattr("web.problems._failures", Sparing())
-    shop.store = FaultyStore(shop.tables)
+@pytest.mark.parametrize(
+    ("store", "status", "event", "error"),
+    [(BusyStore, 503, "store_unavailable", "error"), (FaultyStore, 500, "request_failed", "exc_info")],
+)
+async def test_what_fails_each_time_fills_no_log(
+    shop: Shop,
+    store: type[MemoryReadingStore],
+    status: int,
+    event: str,
+    error: str,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Sixty lines a minute, and two minutes may share the time that this takes."""
+    for name in ("_sparing", "_failures"):
+        monkeypatch.setattr(f"web.problems.{name}", Sparing())
+    shop.store = store(shop.tables)
     async with shop.serve() as address, aiohttp.ClientSession(address.url) as client:
         with structlog.testing.capture_logs() as logs:
             for _ in range(150):
                 async with client.get("/api/v1/devices/E0001/latest") as answer:
-                    assert answer.status == 500
-    assert 0 < len([entry for entry in logs if entry["event"] == "request_failed"]) <= 120
+                    assert answer.status == status
+    told = [entry for entry in logs if entry["event"] == event]
+    assert 0 < len(told) <= 120
+    assert all("secret place" in str(entry[error]) for entry in told)
 
 
 async def test_a_trend_keeps_every_peak(shop: Shop, client: aiohttp.ClientSession) -> None:
