@@ -9,19 +9,15 @@ from typing import Final
 import msgspec
 import pytest
 
+from tests.faults.cases import fault_of
 from tests.faults.drift import BOUNDS, MIB, Bound, drift
-from tests.faults.figures import Figures, Row, Table, markdown
+from tests.faults.figures import INTERRUPTED, Figures, Row, Run, Table, Written, markdown
 from tests.faults.waiting import wait_until
 
 pytestmark = pytest.mark.fault
 
 _ROOT: Final = Path(__file__).parents[1]
 _QUICK: Final = "stopped_server_has_acknowledged"
-
-
-class _Written(msgspec.Struct):
-    head: str
-    rows: list[Row]
 
 
 def start(table: Path, *options: str) -> "subprocess.Popen[str]":
@@ -35,9 +31,9 @@ def start(table: Path, *options: str) -> "subprocess.Popen[str]":
     )
 
 
-def read(table: Path) -> _Written:
+def read(table: Path) -> list[Run]:
     """What it has written so far."""
-    return msgspec.json.decode((table / "endurance.json").read_bytes(), type=_Written)
+    return msgspec.json.decode((table / "endurance.json").read_bytes(), type=Written).runs
 
 
 def test_the_table_says_what_was_counted_also_when_it_is_interrupted(tmp_path: Path) -> None:
@@ -51,14 +47,14 @@ def test_the_table_says_what_was_counted_also_when_it_is_interrupted(tmp_path: P
         process.kill()
     assert "long form of 2 tests, about 12 minutes in all" in said
     assert "Traceback" not in said
-    written = read(tmp_path)
-    done, interrupted = written.rows
+    (run,) = read(tmp_path)
+    done, interrupted = run.rows
     assert (done.fault, done.verdict) == ("a stopped server has acknowledged all that it kept", "passed")
     assert done.stored == done.acknowledged > 0
     assert (done.lost, done.twice) == (0, 0)
-    assert interrupted.verdict == "interrupted"
-    assert f"--tls --only '{_QUICK}" in written.head
-    assert (tmp_path / "endurance.md").read_text() == markdown(written.rows, written.head)
+    assert interrupted.verdict == INTERRUPTED
+    assert f"`python -m tests.faults --tls --only '{_QUICK} or long_load' --soak-seconds=600`" in run.head
+    assert (tmp_path / "endurance.md").read_text() == markdown([run])
 
 
 def test_cases_of_one_test_are_one_row(tmp_path: Path) -> None:
@@ -67,15 +63,54 @@ def test_cases_of_one_test_are_one_row(tmp_path: Path) -> None:
     for verdict in ("passed", "skipped", "passed"):
         table.case("damage", verdict, 1.0)
     table.case("other", "passed", 2.0)
-    assert [(row.fault, row.verdict, row.note) for row in read(tmp_path).rows] == [
+    (run,) = read(tmp_path)
+    assert [(row.fault, row.verdict, row.note) for row in run.rows] == [
         ("damage", "passed", "2 passed, 1 skipped"),
         ("other", "passed", ""),
     ]
     table.case("damage", "failed: lost", 0.5)
     table.case("damage", "passed", 0.5)
-    (row,) = [row for row in read(tmp_path).rows if row.fault == "damage"]
+    (run,) = read(tmp_path)
+    (row,) = [row for row in run.rows if row.fault == "damage"]
     assert (row.verdict, row.note) == ("failed: lost", "3 passed, 1 skipped, 1 failed")
     assert row.seconds == 4.0
+
+
+def test_a_table_that_goes_on_has_the_newest_row_of_each_fault(tmp_path: Path) -> None:
+    """Each with the run that made it; runs of which nothing is left are not named any more."""
+
+    def told(head: str, *rows: tuple[str, str], goes_on: bool = True) -> dict[str, list[tuple[str, str]]]:
+        table = Table(tmp_path, head, goes_on=goes_on)
+        for fault, verdict in rows:
+            table.add(Row(fault, verdict, 1, 1, 1, 0, 0, None, None, 1.0))
+        return {run.head: [(row.fault, row.verdict) for row in run.rows] for run in read(tmp_path)}
+
+    first = {"one": [("kill", "failed: lost"), ("cut", "passed")]}
+    assert told("one", ("kill", "failed: lost"), ("cut", "passed")) == first
+    second = {"one": [("cut", "passed")], "two": [("kill", "passed"), ("fill", INTERRUPTED)]}
+    unclear = [("cut", INTERRUPTED), ("cut", "skipped"), ("fill", INTERRUPTED)]
+    assert told("two", ("kill", "passed"), *unclear) == second
+    shown = (tmp_path / "endurance.md").read_text()
+    assert "1. one\n2. two\n\n| fault" in shown
+    assert "| kill | 1 | 1 | 1 | 0 | 0 |  |  | passed | 2 |" in shown
+    assert told("three", ("cut", "passed"), ("fill", "passed")) == {
+        "two": [("kill", "passed")],
+        "three": [("cut", "passed"), ("fill", "passed")],
+    }
+    assert told("all", ("cut", "passed"), goes_on=False) == {"all": [("cut", "passed")]}
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("test_a_kill", "a kill"),
+        ("test_an_outage[one node-600 s]", "an outage, one node, 600 s"),
+        ("test_it[a_column]", "it, a_column"),
+    ],
+)
+def test_a_fault_is_named_in_words_with_its_case(name: str, fault: str) -> None:
+    """As it stands in the table."""
+    assert fault_of(name) == fault
 
 
 def test_tests_of_other_rooms_are_in_the_table(tmp_path: Path) -> None:
@@ -85,7 +120,7 @@ def test_tests_of_other_rooms_are_in_the_table(tmp_path: Path) -> None:
         said, _ = start(table, "--short", "--only", "damaged_file_made_ahead", *options).communicate(
             timeout=120
         )
-        found = [row.fault for row in read(table).rows] if (table / "endurance.json").exists() else []
+        found = [row.fault for row in read(table)[0].rows] if (table / "endurance.json").exists() else []
         assert found == expected, said
 
 

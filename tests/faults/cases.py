@@ -15,8 +15,9 @@ _HERE: Final = Path(__file__).parent
 
 
 def fault_of(name: str) -> str:
-    """A test's name in words."""
-    return name.removeprefix("test_").replace("_", " ")
+    """A test's name in words, and which of its cases it is."""
+    words, _, case = name.removeprefix("test_").removesuffix("]").partition("[")
+    return ", ".join([words.replace("_", " "), *(case.split("-") if case else [])])
 
 
 def verdict_of(report: pytest.TestReport) -> str:

@@ -13,7 +13,7 @@ from devcluster import Cluster, missing
 from storage.settings import CassandraSettings
 from tests.faults import wire as wires
 from tests.faults.cases import TABLE, fault_of, verdict_of
-from tests.faults.figures import Figures, Table, begin
+from tests.faults.figures import INTERRUPTED, Figures, Table, begin
 from tests.faults.harness import Server, Settings
 from tests.support.certificates import Certificates
 from tests.support.needing import need
@@ -55,9 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Begin the table."""
     if folder := config.getoption("--table", default=None):
         when = time.strftime("%Y-%m-%d")
-        config.stash[TABLE] = Table(
-            folder, f"{when}, {describe_machine()}, `{config.getoption('--made-by')}`"
-        )
+        head = f"{when}, {describe_machine()}, `{config.getoption('--made-by')}`"
+        config.stash[TABLE] = Table(folder, head, goes_on=bool(config.getoption("keyword")))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -128,7 +127,7 @@ def figures(request: pytest.FixtureRequest, *, long_form: bool) -> Iterator[Figu
     yield found
     table = request.config.stash.get(TABLE, None)
     stash = request.node.stash
-    verdict = stash.get(_VERDICT, "interrupted")
+    verdict = stash.get(_VERDICT, INTERRUPTED)
     if table is not None:
         table.add(found.row(fault_of(request.node.name), verdict, stash.get(_SECONDS, 0.0)))
     if verdict == "passed" and found.findings:

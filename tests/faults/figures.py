@@ -18,11 +18,14 @@ than it may (`within`): it is judged when the test is over, so that its rows are
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+INTERRUPTED: Final = "interrupted"
+"""The verdict on a fault that was under way when its run was ended."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -46,6 +49,26 @@ class Row(msgspec.Struct, frozen=True):
 
     note: str = ""
     """What it measured beside that."""
+
+
+class Run(msgspec.Struct):
+    """The rows that one command has made."""
+
+    head: str
+    """On what machine, when, and by what command."""
+
+    rows: list[Row]
+
+
+class Written(msgspec.Struct):
+    """`endurance.json`."""
+
+    runs: list[Run]
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """What was counted, for a note."""
+    return ", ".join(f"{what}: {count}" for what, count in counts.items())
 
 
 class Figures:
@@ -142,57 +165,71 @@ def current() -> Figures:
     return _Current.figures
 
 
-_HEADINGS: Final = "| fault | sent | acknowledged | stored | lost | twice | ready | drained | verdict |"
+_HEADINGS: Final = "| fault | sent | acknowledged | stored | lost | twice | ready | drained | verdict | run |"
 
 
-def markdown(rows: Sequence[Row], head: str) -> str:
-    """The table, beneath a line that says where and when it was made."""
-    lines = [head, "", _HEADINGS, "|---|--:|--:|--:|--:|--:|--:|--:|---|", *map(_line, rows)]
-    return "\n".join(lines) + "\n"
+def markdown(runs: Sequence[Run]) -> str:
+    """One table of all their rows, beneath a numbered list of what made them."""
+    heads = [f"{number}. {run.head}" for number, run in enumerate(runs, 1)]
+    rows = [_line(row, number) for number, run in enumerate(runs, 1) for row in run.rows]
+    return "\n".join([*heads, "", _HEADINGS, "|---|--:|--:|--:|--:|--:|--:|--:|---|--:|", *rows]) + "\n"
 
 
 def _kind(verdict: str) -> str:
     return verdict.partition(":")[0]
 
 
-def _line(row: Row) -> str:
+def _line(row: Row, run: int) -> str:
     counts = (row.sent, row.acknowledged, row.stored, row.lost, row.twice)
     shown = [f"{count:,}".replace(",", " ") for count in counts] if row.sent else ["" for _ in counts]
     times = ["" if seconds is None else f"{seconds:.1f} s" for seconds in (row.ready_s, row.drained_s)]
     said = row.verdict if not row.note else f"{row.verdict}: {row.note}"
-    return f"| {' | '.join([row.fault, *shown, *times, said.replace('|', '/')])} |"
+    return f"| {' | '.join([row.fault, *shown, *times, said.replace('|', '/'), str(run)])} |"
+
+
+_SAY_NOTHING: Final = (INTERRUPTED, "skipped")
 
 
 class Table:
-    """The rows so far, in a folder; written anew with each, so that whatever ends a run leaves them."""
+    """The rows so far, in a folder; written anew with each, so that whatever ends a run leaves them.
 
-    def __init__(self, folder: Path, head: str) -> None:
+    A run of hours may be made in parts: one that goes on with a table replaces the rows of its own faults
+    and leaves all others.
+    """
+
+    def __init__(self, folder: Path, head: str, *, goes_on: bool = False) -> None:
         """`head` says what machine it is, and when and by what command it was made."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.rows: list[Row] = []
-        self._head = head
+        self._written = folder / "endurance.json"
+        self._shown = folder / "endurance.md"
+        self._before: list[Run] = []
+        if goes_on and self._written.exists():
+            self._before = msgspec.json.decode(self._written.read_bytes(), type=Written).runs
+        self._run = Run(head, [])
         self._cases: dict[str, list[str]] = {}
 
     def add(self, row: Row) -> None:
-        """One more."""
-        self.rows.append(row)
+        """One more, or another for its fault; one that says nothing replaces none."""
+        known = [run for run in self._before if any(one.fault == row.fault for one in run.rows)]
+        if known and row.verdict in _SAY_NOTHING:
+            return
+        for run in (*known, self._run):
+            run.rows = [one for one in run.rows if one.fault != row.fault]
+        self._run.rows.append(row)
         self._write()
 
     def case(self, fault: str, verdict: str, seconds: float) -> None:
         """One more case of a test that counts no records; all its cases are one row."""
         cases = self._cases.setdefault(fault, [])
         cases.append(verdict)
-        before = [row for row in self.rows if row.fault == fault]
+        before = sum(row.seconds for row in self._run.rows if row.fault == fault)
         wrong = next((case for case in cases if case.startswith("failed")), None)
         overall = wrong or ("passed" if "passed" in cases else verdict)
         counted = ", ".join(f"{count} {kind}" for kind, count in Counter(map(_kind, cases)).items())
-        self.rows = [row for row in self.rows if row.fault != fault]
-        took = seconds + sum(row.seconds for row in before)
-        self.add(Row(fault, overall, 0, 0, 0, 0, 0, None, None, took, counted if len(cases) > 1 else ""))
+        note = counted if len(cases) > 1 else ""
+        self.add(Row(fault, overall, 0, 0, 0, 0, 0, None, None, before + seconds, note))
 
     def _write(self) -> None:
-        (self.folder / "endurance.json").write_bytes(
-            msgspec.json.format(msgspec.json.encode({"head": self._head, "rows": self.rows}))
-        )
-        (self.folder / "endurance.md").write_text(markdown(self.rows, self._head))
+        runs = [run for run in (*self._before, self._run) if run.rows]
+        self._written.write_bytes(msgspec.json.format(msgspec.json.encode(Written(runs))))
+        self._shown.write_text(markdown(runs))

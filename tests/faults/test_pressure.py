@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from tests.faults.deaf import Deaf
-from tests.faults.figures import Figures
+from tests.faults.figures import Figures, listed
 from tests.faults.harness import MIB, Server
 from tests.faults.load import Load, carry, judge
 from tests.faults.sender import deliver, record
@@ -62,7 +62,7 @@ def test_clients_that_never_read_cost_the_machines_nothing(
         samples = carry(server, load, figures)
         assert server.ready().ready
     memory = samples.values["server memory"]
-    figures.notes.append(f"held {(max(memory) - memory[0]) / MIB:.0f} MiB; closed {dict(deaf.closed)}")
+    figures.notes.append(f"held {(max(memory) - memory[0]) / MIB:.0f} MiB; closed {listed(deaf.closed)}")
     assert max(memory) - memory[0] < _HELD_BYTES
     if long_form:
         assert all(deaf.closed[path] >= _CLIENTS[path] for path in (_STREAM, _ANSWER))
