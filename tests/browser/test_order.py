@@ -245,12 +245,12 @@ def test_the_queue_is_live(gateway: Gateway, desk: Page) -> None:
 
 
 def test_a_lost_supplier_is_told_on_the_queue(gateway: Gateway, desk: Page) -> None:
-    """And found again without a reload."""
+    """As such, for the gateway is there; and found again without a reload."""
     desk.expected = ["503", "504"]
     log_in(desk, MANAGER, "/queue")
     desk.until_text("#link", "Connected")
     gateway.lose_supplier()
-    desk.until_text("#link", "No connection, trying again")
+    desk.until_text("#link", "The supplier can't be reached, trying again")
     gateway.find_supplier()
     desk.until_text("#link", "Connected")
 

@@ -4,7 +4,7 @@
 // and a phone in a pocket need not listen. When it was away, the page is told, so that it reads anew what
 // it missed.
 
-import { logIn } from "./ask.js";
+import { logIn, reason } from "./ask.js";
 
 const STATES = {
   connecting: "Connecting",
@@ -14,15 +14,26 @@ const STATES = {
 
 const RETRY_MS = 3000;
 
-/** Show in the frame how the connection to the server is. */
-export function showLink(state) {
+/** Show in the frame how the connection to the server is, in these words if there are better ones. */
+function showLink(state, words = STATES[state]) {
   const link = document.getElementById("link");
   link.hidden = false;
   document.documentElement.dataset.link = state;
-  if (link.dataset.link === state && link.textContent === STATES[state]) return;
+  if (link.dataset.link === state && link.textContent === words) return;
   link.dataset.link = state;
-  link.firstElementChild.textContent = STATES[state];
+  link.firstElementChild.textContent = words;
 }
+
+/** The server is there and refuses; its words are the message. */
+class Refusal extends Error {}
+
+/** Show in the frame that a request came to nothing, and why: the server may be there, and what it asks away. */
+export function showFailure(error) {
+  if (error instanceof Refusal) showLink("lost", `${upper(error.message)}, trying again`);
+  else showLink("lost");
+}
+
+const upper = (words) => words.charAt(0).toUpperCase() + words.slice(1);
 
 /**
  * Follow the newest readings for as long as the page is seen.
@@ -69,8 +80,8 @@ export function follow(path, page) {
 export async function read(path) {
   const answer = await fetch(path, { headers: { Accept: "application/json" } });
   if (answer.status === 401) logIn();
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
-  return answer.json();
+  if (answer.ok) return answer.json();
+  throw new Refusal(reason({ status: answer.status, body: await answer.json().catch(() => null) }));
 }
 
 /** Do something now and then while the page is seen; the frame shows whether it works. */
@@ -80,8 +91,8 @@ export function repeat(everyMs, action) {
       try {
         await action();
         showLink("live");
-      } catch {
-        showLink("lost");
+      } catch (error) {
+        showFailure(error);
       }
     }
     setTimeout(round, everyMs);

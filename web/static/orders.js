@@ -2,7 +2,7 @@
 
 import { busy, change, reason, tell } from "./ask.js";
 import { count, timeElement } from "./format.js";
-import { repeat } from "./live.js";
+import { repeat, showFailure } from "./live.js";
 import { Rows, cell, row } from "./rows.js";
 import { isOpen, product, stateOf } from "./standing.js";
 
@@ -61,7 +61,7 @@ async function show() {
 
 whose?.addEventListener("change", () => {
   rows.grown = false;
-  show();
+  show().catch(showFailure);
 });
 
 repeat(EVERY_MS, async () => {

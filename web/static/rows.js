@@ -1,6 +1,6 @@
 // Tables that grow downwards: rows out of an API's pages, the older ones on demand.
 
-import { read, showLink } from "./live.js";
+import { read, showFailure } from "./live.js";
 
 /** A cell; on a narrow screen, where rows are cards, its label stands beside it. */
 export function cell(label, content, className = "") {
@@ -37,7 +37,7 @@ export class Rows {
     for (const group of table.querySelectorAll("thead, tbody")) group.setAttribute("role", "rowgroup");
     for (const line of table.querySelectorAll("thead tr")) line.setAttribute("role", "row");
     for (const head of table.querySelectorAll("th")) head.setAttribute("role", "columnheader");
-    older.addEventListener("click", () => this.grow().catch(() => showLink("lost")));
+    older.addEventListener("click", () => this.grow().catch(showFailure));
   }
 
   /** Show the newest page; whether there was anything in it. */
