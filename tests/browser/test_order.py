@@ -250,7 +250,7 @@ def test_a_lost_supplier_is_told_on_the_queue(gateway: Gateway, desk: Page) -> N
     log_in(desk, MANAGER, "/queue")
     desk.until_text("#link", "Connected")
     gateway.lose_supplier()
-    desk.until_text("#link", "The supplier can't be reached, trying again")
+    desk.until_text("#link", "The supplier can't be reached")
     gateway.find_supplier()
     desk.until_text("#link", "Connected")
 

@@ -29,7 +29,7 @@ class Refusal extends Error {}
 
 /** Show in the frame that a request came to nothing, and why: the server may be there, and what it asks away. */
 export function showFailure(error) {
-  if (error instanceof Refusal) showLink("lost", `${upper(error.message)}, trying again`);
+  if (error instanceof Refusal) showLink("lost", upper(error.message));
   else showLink("lost");
 }
 
