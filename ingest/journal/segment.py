@@ -255,10 +255,28 @@ class Segment:
                 self._db.execute("ROLLBACK")
 
     def head(self) -> SegmentHead | None:
-        """What the segment says about itself; None while it is empty; JournalError if it can't be read."""
+        """What the segment says about itself; None while it is empty.
+
+        It has no check of its own, but its first block, written with it, has the same numbers.
+
+        Raises:
+            JournalError: it can't be read, or is not as it was written.
+        """
         with _errors(self.path):
             row = self._db.execute("SELECT * FROM segment").fetchone()
-        return None if row is None else _to_head(self.path, *row)
+        if row is None:
+            return None
+        head = _to_head(self.path, *row)
+        if self._first_numbers() not in (None, (head.first_block, head.first_record)):
+            raise JournalBrokenError(f"{self.path}: its head is damaged")
+        return head
+
+    def _first_numbers(self) -> tuple[object, object] | None:
+        """The block and the record that its first row begins with; None where SQLite can't find that row."""
+        with suppress(JournalError), _errors(self.path):
+            found = self._db.execute("SELECT id, first_record FROM blocks ORDER BY id LIMIT 1").fetchone()
+            return found and (found[0], found[1])
+        return None
 
     def last(self) -> Block:
         """The last block; it has one if it has a head.

@@ -342,6 +342,29 @@ def test_a_wrong_bit_in_the_head_of_a_segment_costs_no_block_while_the_server_ru
     assert not {file.name for file in (journal / "damaged").glob("*")} & before
 
 
+@pytest.mark.parametrize("value", ["first_block", "first_record"])
+@pytest.mark.parametrize("change", [-64, -1, 1, 4096])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_head_with_another_number_costs_no_block(
+    settled: Path, tmp_path: Path, number: int, change: int, value: str
+) -> None:
+    """Its first block tells, wherever a reader begins, and after a restart."""
+    journal = tmp_path / "journal"
+    shutil.copytree(settled, journal)
+    damaged = segment_paths(journal)[number]
+    database = apsw.Connection(str(damaged))
+    database.execute(f"UPDATE segment SET {value} = {value} + {change}")  # noqa: S608
+    database.close()
+    blocks = chain(20, size=200_000)
+    assert JournalReader(journal).first_block() == 1
+    for after in range(0, 20, 3):
+        assert same(read_all(journal, after), blocks[after:])
+    assert [file.name for file in (journal / "damaged").glob("*.db")] == [damaged.name]
+    with Desk(journal) as desk:
+        desk.commit(chain(1, after=blocks[-1]))
+        assert same(read_all(journal), blocks + desk.committed)
+
+
 def test_a_segment_whose_count_of_heads_is_wrong_costs_no_block_while_the_server_runs(
     settled: Path, tmp_path: Path
 ) -> None:
