@@ -147,6 +147,7 @@ def _refused(tables: CassandraSettings, table: str, probe: str) -> int:
         ("ALTER TABLE connections DROP identity", "ALTER TABLE connections ADD identity text"),
         ("DROP TABLE readings", table_cql("readings", None)),
     ],
+    ids=["a column", "a whole one"],
 )
 def test_a_table_that_is_not_as_it_was_is_waited_for(
     make_server: MakeServer, tables: CassandraSettings, broken: str, mended: str
