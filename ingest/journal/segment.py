@@ -274,8 +274,10 @@ class Segment:
     def _first_numbers(self) -> tuple[object, object] | None:
         """The block and the record that its first row begins with; None where SQLite can't find that row."""
         with suppress(JournalError), _errors(self.path):
-            found = self._db.execute("SELECT id, first_record FROM blocks ORDER BY id LIMIT 1").fetchone()
-            return found and (found[0], found[1])
+            found: tuple[object, object] | None = self._db.execute(
+                "SELECT id, first_record FROM blocks ORDER BY id LIMIT 1"
+            ).fetchone()
+            return found
         return None
 
     def last(self) -> Block:
