@@ -18,6 +18,7 @@ from ingest.gate import Gate
 from ingest.metrics import IngestMetrics
 from ingest.settings import MIB, IngestSettings
 from parser.block import Allowance, Block, Closed, Event
+from parser.framing import TORN
 from parser.settings import Rules
 
 _BLOCK_BYTES: Final = 1 * MIB
@@ -162,11 +163,13 @@ class Assembler:
         """Note who was heard; who wants to be told, and of how many records."""
         now = self._loop.time()
         wanting = []
-        for connection, records in zip(gathered.senders, gathered.chunks["records"].tolist(), strict=True):
+        chunks = gathered.chunks
+        rows = zip(gathered.senders, chunks["records"].tolist(), chunks["ending"].tolist(), strict=True)
+        for connection, records, ending in rows:
             if connection.ending is None:
                 connection.heard = now
             if connection.acknowledges:
-                connection.records += records
+                connection.records += records - (ending in TORN)
                 wanting.append((connection, connection.records))
         return wanting
 

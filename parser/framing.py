@@ -44,7 +44,10 @@ class Ending(IntEnum):
     """By the limit of a record's length; the stream goes on behind its delimiter."""
 
 
-CUT_OFF = frozenset({Ending.STRICT, Ending.RESET, Ending.TIMEOUT, Ending.SHUTDOWN})
+TORN = frozenset({Ending.RESET, Ending.TIMEOUT, Ending.SHUTDOWN})
+"""Endings behind which the sender may have sent more than was read: the rest of that record, too."""
+
+CUT_OFF = TORN | {Ending.STRICT}
 """Endings that leave a record truncated."""
 
 

@@ -1,8 +1,9 @@
 """A machine whose every record carries a running number, and that knows what was acknowledged.
 
 The number stands in spindle_speed_rpm. A sender keeps a window of unacknowledged records open, so it
-loads the server as much as the server takes, or at a pace of its own. When its connection is lost it either
-goes on with new numbers, or sends again whatever was not acknowledged.
+loads the server as much as the server takes, or at a pace of its own. The last record of each packet has its
+second half in the next one: wherever a stream ends, there is one that was not read whole. When its connection
+is lost a sender either goes on with new numbers, or sends again whatever was not acknowledged.
 """
 
 import socket
@@ -89,6 +90,7 @@ class Sender(threading.Thread):
                     self._send(connection, session)
                 if not self._hear(connection, session):
                     return
+            connection.sendall(session.rest)
             connection.shutdown(socket.SHUT_WR)
         finally:  # also where nothing more can be sent: what the server said before can still be heard
             while self._hear(connection, session):
@@ -101,7 +103,11 @@ class Sender(threading.Thread):
         self._next = max(self._next, numbers[-1] + 1)
         self.sent.update(numbers)
         session.numbers += numbers
-        connection.sendall(b"".join(record(self.device, number) for number in numbers))
+        *whole, last = [record(self.device, number) for number in numbers]
+        half = len(last) // 2
+        packet = b"".join((session.rest, *whole, last[:half]))
+        session.rest = last[half:]
+        connection.sendall(packet)
 
     def _wait_until_due(self) -> None:
         """Keep the pace; what was late is made up for, but for no more than a second."""
@@ -135,6 +141,9 @@ class _Session:
         """Numbers to send before any new one."""
 
         self.numbers: list[int] = []
+        self.rest = b""
+        """Of the last record, what the next packet begins with."""
+
         self.acknowledged = 0
         self.tail = b""
         self.heard = time.monotonic()

@@ -158,10 +158,36 @@ async def test_a_sender_that_is_gone_costs_nothing() -> None:
 
 
 async def test_an_idle_sender_gets_its_last_acknowledgement() -> None:
-    """The timeout ends its stream like a half-close."""
+    """The timeout ends its stream like a half-close, but what it cut off is not acknowledged."""
     settings = IngestSettings(port=0, ack_port=0, tick_ms=1, idle_timeout_s=0.5)
     async with floor(settings) as shop:
         machine = await shop.connect(acknowledged=True)
         await machine.send(RECORD + b"E0001,35")
+        assert await machine.rest() == b"ACK,1#"
+        assert (shop.endings[-1], shop.records) == (Ending.TIMEOUT, 2)
+
+
+async def test_what_the_end_of_the_server_cuts_off_is_not_acknowledged() -> None:
+    """Its sender may have sent all of it, and has to know that it must send it again."""
+    async with floor() as shop:
+        machine = await shop.connect(acknowledged=True)
+        await machine.send(RECORD + RECORD[:9])
+        assert await machine.acknowledged() == 1
+        await machine.send(RECORD[9:] + RECORD + RECORD[:-1])
+        await reached(lambda: _only(shop).bytes == 4 * len(RECORD) - 1, "all of it")
+        shop.listener.stop()
+        await reached(shop.listener.assembler.settled.is_set, "the last commit")
+        shop.listener.hang_up()
+        assert (await machine.rest()).endswith(b"ACK,3#")
+        assert (shop.endings[-1], shop.records) == (Ending.SHUTDOWN, 4)
+
+
+async def test_a_tail_at_a_clean_close_is_acknowledged_where_it_is_a_reject_too() -> None:
+    """It is all that was sent."""
+    settings = IngestSettings(port=0, ack_port=0, tick_ms=1, end_of_stream="reject")
+    async with floor(settings) as shop:
+        machine = await shop.connect(acknowledged=True)
+        await machine.send(RECORD + RECORD[:-1])
+        machine.writer.write_eof()
         assert (await machine.rest()).endswith(b"ACK,2#")
-        assert shop.endings[-1] is Ending.TIMEOUT
+        assert shop.endings[-1] is Ending.STRICT
