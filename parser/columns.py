@@ -44,7 +44,7 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     """Its place in the payload, in bytes."""
 
     raw: bytes
-    """Its bytes, up to the limit of a record's length, without the delimiter."""
+    """Its bytes, up to the limit of a record's length, without the delimiter and white space before it."""
 
     verdict: Refused
 
@@ -110,8 +110,10 @@ def parse_columns(payload: bytes, rules: Rules, condemned: Mapping[int, Reason])
 
 
 def _oversize(spans: Spans, rules: Rules) -> dict[int, Reason]:
-    """The records that are too long as they came, white space around them included."""
-    return dict.fromkeys(np.flatnonzero(spans.lengths > rules.max_record_bytes).tolist(), Reason.OVERSIZE)
+    """The records that are too long as they came, white space before them left out."""
+    limit = rules.max_record_bytes
+    long = np.flatnonzero(spans.lengths > limit)
+    return {index: Reason.OVERSIZE for index, _, raw in spans.begun(long, rules) if len(raw) > limit}
 
 
 def _read_clean(spans: Spans, rules: Rules) -> Table | None:
@@ -188,9 +190,7 @@ def _judge(
     accepted: list[Accepted] = []
     places: list[int] = []
     rejects: list[Reject] = []
-    bounds = zip(spans.starts[suspects].tolist(), spans.ends[suspects].tolist(), strict=True)
-    for index, (start, end) in zip(suspects.tolist(), bounds, strict=True):
-        raw = spans.text[start:end]
+    for index, start, raw in spans.begun(suspects, rules):
         reason = condemned.get(index)
         verdict = parse_record(raw, rules) if reason is None else refuse(reason, raw, rules)
         if isinstance(verdict, Accepted):

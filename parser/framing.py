@@ -6,6 +6,7 @@ be. Bytes go in, chunks come out; there is no socket and no clock here.
 
 Every chunk is whole: its bytes hold exactly as many delimiters as it has records. What follows the last
 delimiter when a stream ends is given the delimiter it lacks, and the chunk's ending says how it came.
+White space before a record is none of it, and may be longer than any record.
 
     ...#E0001,35.2,80        carried; nothing handed on but what ends with #
     00,2.5,3.7,380#          handed on together with what was carried
@@ -67,7 +68,7 @@ class Chunk(NamedTuple):
 class Framer:
     """The framing of one connection's stream."""
 
-    __slots__ = ("_delimiter", "_limit", "_skipping", "_start", "_tail", "_white")
+    __slots__ = ("_delimiter", "_limit", "_passed_over", "_skipping", "_start", "_tail", "_white")
 
     def __init__(self, rules: Rules) -> None:
         self._delimiter = rules.delimiter
@@ -75,6 +76,7 @@ class Framer:
         self._white = rules.around_records
         self._tail = b""
         self._start = 0
+        self._passed_over = 0
         self._skipping = False
 
     @property
@@ -85,7 +87,7 @@ class Framer:
     @property
     def handed_on(self) -> int:
         """Bytes of whole records, bad ones included; 0 until the first one has come."""
-        return self._start
+        return self._start - self._passed_over
 
     @property
     def unfinished(self) -> bool:
@@ -118,6 +120,8 @@ class Framer:
         else:
             self._tail += data
         if len(self._tail) > self._limit:
+            self._pass_over_white()
+        if len(self._tail) > self._limit:
             chunks.append(self._give_up())
         return chunks
 
@@ -128,6 +132,13 @@ class Framer:
         if not tail.strip(self._white):
             return []
         return [Chunk(tail + self._delimiter, 1, start, ending)]
+
+    def _pass_over_white(self) -> None:
+        record = self._tail.lstrip(self._white)
+        white = len(self._tail) - len(record)
+        self._start += white
+        self._passed_over += white
+        self._tail = record
 
     def _give_up(self) -> Chunk:
         tail, self._tail = self._tail, b""

@@ -35,9 +35,10 @@ def parse_record(raw: bytes, rules: Rules, devices: Container[str] | None = None
 
 
 def _parse(raw: bytes, rules: Rules) -> Verdict:
-    if len(raw) > rules.max_record_bytes:
-        return refuse(Reason.OVERSIZE, raw, rules)
-    record = raw.strip(rules.around_records)
+    begun = raw.lstrip(rules.around_records)
+    if len(begun) > rules.max_record_bytes:
+        return refuse(Reason.OVERSIZE, begun, rules)
+    record = begun.rstrip(rules.around_records)
     if not record:
         return _NOTHING
     if record.translate(None, rules.breaks) != record:
@@ -54,7 +55,8 @@ def refuse(reason: Reason, raw: bytes, rules: Rules) -> Refused:
     Of one that was cut off only fields that are whole count, and only those within the limit, as it may
     have come in one piece or in many.
     """
-    fields = raw[: rules.max_record_bytes].strip(rules.around_records).split(rules.field_delimiter)
+    begun = raw.lstrip(rules.around_records)[: rules.max_record_bytes]
+    fields = begun.rstrip(rules.around_records).split(rules.field_delimiter)
     if reason in NOT_WHOLE:
         fields.pop()
     place = rules.record.fields.index("device_id")

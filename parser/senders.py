@@ -93,14 +93,8 @@ def _may(allowed: dict[int, frozenset[str]], connection: int, device: str) -> bo
 
 def _rejects(block: Block, columns: Columns, rows: NDArray[np.intp]) -> list[Reject]:
     spans = Spans.of(block.payload, block.rules)
-    places, codes = columns.index[rows], columns.codes[rows].tolist()
-    bounds = zip(spans.starts[places].tolist(), spans.ends[places].tolist(), strict=True)
+    begun = spans.begun(columns.index[rows], block.rules)
     return [
-        Reject(
-            place,
-            start,
-            block.payload[start:end],
-            Refused(Reason.WRONG_IDENTITY, "device_id", columns.devices[code]),
-        )
-        for place, code, (start, end) in zip(places.tolist(), codes, bounds, strict=True)
+        Reject(index, place, raw, Refused(Reason.WRONG_IDENTITY, "device_id", columns.devices[code]))
+        for (index, place, raw), code in zip(begun, columns.codes[rows].tolist(), strict=True)
     ]

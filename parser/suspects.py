@@ -7,7 +7,7 @@ can be too large, and a device's name anything but a line break. Everything here
 the bytes, linear in them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -54,6 +54,13 @@ class Spans:
     def filled(self) -> NDArray[np.int32]:
         """The places, ascending, of the records that have any bytes at all."""
         return np.flatnonzero(self.lengths).astype(np.int32)
+
+    def begun(self, indexes: NDArray[np.integer], rules: Rules) -> Iterator[tuple[int, int, bytes]]:
+        """These records without the white space before them, and where they begin: index, place, bytes."""
+        bounds = zip(self.starts[indexes].tolist(), self.ends[indexes].tolist(), strict=True)
+        for index, (start, end) in zip(indexes.tolist(), bounds, strict=True):
+            raw = self.text[start:end].lstrip(rules.around_records)
+            yield index, end - len(raw), raw
 
     def without(self, indexes: NDArray[np.int32]) -> bytes:
         """The text with these records and their delimiters cut out; `indexes` ascend."""

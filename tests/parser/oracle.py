@@ -27,10 +27,10 @@ class Judged(NamedTuple):
     """Device and values, the refusal, or None for an empty record."""
 
     offset: int | None = None
-    """Of a reject: where it begins in its connection's stream."""
+    """Of a reject: where it begins in its connection's stream, behind white space."""
 
     raw: bytes | None = None
-    """Of a reject: its bytes, up to the limit."""
+    """Of a reject: its bytes from there, up to the limit."""
 
 
 def expect(
@@ -62,7 +62,8 @@ def _judge(verdict: Verdict, offset: int, raw: bytes, rules: Rules) -> Judged:
         case Accepted(device_id, values):
             return Judged((device_id, struct.pack("5d", *values)))
         case Refused():
-            return Judged(verdict, offset, raw[: rules.max_record_bytes])
+            begun = raw.lstrip(rules.around_records)
+            return Judged(verdict, offset + len(raw) - len(begun), begun[: rules.max_record_bytes])
         case _:
             return Judged(None)
 

@@ -77,6 +77,29 @@ def test_white_space_behind_the_last_delimiter_is_nothing(white: bytes) -> None:
     assert framer.end(Ending.RESET) == []
 
 
+def test_white_space_before_a_record_is_none_of_it() -> None:
+    """However much there is, and at whatever pace: a machine may keep its connection alive with new lines."""
+    framer = Framer(SMALL)
+    framer.feed(b"a#")
+    for _ in range(100):
+        assert framer.feed(b"\r\n") == []
+        assert len(framer._tail) <= 8
+        assert not framer.unfinished
+    assert framer.feed(b" 1234567") == []
+    assert framer.feed(b"8#") == [Chunk(b" 12345678#", 1, 202, Ending.DELIMITER)]
+    assert framer.feed(b" " * 9) == framer.end(Ending.CLEAN) == []
+    assert framer.received == 221
+
+
+def test_white_space_delivers_nothing() -> None:
+    """A stranger who sends only that is still one who has sent no record."""
+    framer = Framer(SMALL)
+    assert framer.feed(b"\0" * 1000) == []
+    assert (framer.handed_on, framer.received) == (0, 1000)
+    assert framer.feed(b"#") == [Chunk(b"#", 1, 1000, Ending.DELIMITER)]
+    assert framer.handed_on == 1
+
+
 def test_a_delimiter_is_no_white_space() -> None:
     """Where a tab stands between fields it isn't dropped from a tail: five empty fields are a record."""
     framer = Framer(Rules(record=RecordSettings(field_delimiter="\t")))
