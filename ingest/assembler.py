@@ -18,7 +18,7 @@ from ingest.gate import Gate
 from ingest.metrics import IngestMetrics
 from ingest.settings import MIB, IngestSettings
 from parser.block import Allowance, Block, Closed, Event
-from parser.framing import TORN
+from parser.framing import CUT_OFF
 from parser.settings import Rules
 
 _BLOCK_BYTES: Final = 1 * MIB
@@ -43,7 +43,7 @@ class _Submitted(NamedTuple):
 
     block: int
     bytes: int
-    acknowledge: list[tuple[Connection, int]]
+    acknowledge: dict[Connection, int]
     closing: list[Connection]
 
 
@@ -133,7 +133,7 @@ class Assembler:
 
     def acknowledge_again(self, connection: Connection) -> None:
         """What became durable while a connection could not be told."""
-        if not any(pair[0] is connection for s in self._submitted for pair in s.acknowledge):
+        if not any(connection in s.acknowledge for s in self._submitted):
             connection.acknowledge(connection.records)
 
     # The tick.
@@ -159,18 +159,18 @@ class Assembler:
             self._hand_on(self._block(gathered, events), wanting, [c for c in ended if c.acknowledges])
         self._metrics.tick_seconds.observe(time.perf_counter() - begun)
 
-    def _hear(self, gathered: Gathered) -> list[tuple[Connection, int]]:
+    def _hear(self, gathered: Gathered) -> dict[Connection, int]:
         """Note who was heard; who wants to be told, and of how many records."""
         now = self._loop.time()
-        wanting = []
+        wanting = {}
         chunks = gathered.chunks
         rows = zip(gathered.senders, chunks["records"].tolist(), chunks["ending"].tolist(), strict=True)
         for connection, records, ending in rows:
             if connection.ending is None:
                 connection.heard = now
             if connection.acknowledges:
-                connection.records += records - (ending in TORN)
-                wanting.append((connection, connection.records))
+                connection.records += records - (ending in CUT_OFF)
+                wanting[connection] = connection.records
         return wanting
 
     def _block(self, gathered: Gathered, events: list[Event]) -> Block:
@@ -194,9 +194,7 @@ class Assembler:
             named.setdefault(sender.identity, {})[sender.id] = None
         return tuple(Allowance(tuple(ids), self._lists.of(identity)) for identity, ids in named.items())
 
-    def _hand_on(
-        self, block: Block, wanting: list[tuple[Connection, int]], closing: list[Connection]
-    ) -> None:
+    def _hand_on(self, block: Block, wanting: dict[Connection, int], closing: list[Connection]) -> None:
         self._next = Numbering(block.id + 1, block.next_record)
         self._metrics.received_records.inc(block.records)
         size = self._size(block, len(wanting))
@@ -219,7 +217,7 @@ class Assembler:
         while self._submitted and self._submitted[0].block <= last:
             done = self._submitted.popleft()
             self._submitted_bytes -= done.bytes
-            for connection, records in done.acknowledge:
+            for connection, records in done.acknowledge.items():
                 connection.acknowledge(records)
             for connection in done.closing:
                 connection.close_acknowledged()

@@ -79,8 +79,8 @@ class Connection(asyncio.Protocol):
         """Which one that was."""
 
         self.records = 0
-        """Records in blocks so far that it may be told of: not one that was cut off, which its sender may
-        have sent whole and would not send again."""
+        """Records in blocks so far that its sender may be told of: not one that was cut off, as that may
+        have been sent whole, and has to be sent again."""
 
         self.heard = 0.0
         """When something came last, by the tick, on the loop's clock; after its end, when it ended."""

@@ -45,11 +45,8 @@ class Ending(IntEnum):
     """By the limit of a record's length; the stream goes on behind its delimiter."""
 
 
-TORN = frozenset({Ending.RESET, Ending.TIMEOUT, Ending.SHUTDOWN})
-"""Endings behind which the sender may have sent more than was read: the rest of that record, too."""
-
-CUT_OFF = TORN | {Ending.STRICT}
-"""Endings that leave a record truncated."""
+CUT_OFF = frozenset({Ending.STRICT, Ending.RESET, Ending.TIMEOUT, Ending.SHUTDOWN})
+"""Endings that leave a record truncated: there may be more of it than was read."""
 
 
 class Chunk(NamedTuple):

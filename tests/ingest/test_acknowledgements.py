@@ -182,12 +182,34 @@ async def test_what_the_end_of_the_server_cuts_off_is_not_acknowledged() -> None
         assert (shop.endings[-1], shop.records) == (Ending.SHUTDOWN, 4)
 
 
-async def test_a_tail_at_a_clean_close_is_acknowledged_where_it_is_a_reject_too() -> None:
-    """It is all that was sent."""
+async def test_where_each_record_has_to_be_ended_a_tail_is_not_acknowledged() -> None:
+    """A sender whose last write failed may have ended cleanly in the middle of a record."""
     settings = IngestSettings(port=0, ack_port=0, tick_ms=1, end_of_stream="reject")
     async with floor(settings) as shop:
         machine = await shop.connect(acknowledged=True)
         await machine.send(RECORD + RECORD[:-1])
         machine.writer.write_eof()
-        assert (await machine.rest()).endswith(b"ACK,2#")
-        assert shop.endings[-1] is Ending.STRICT
+        assert await machine.rest() == b"ACK,1#"
+        assert (shop.endings[-1], shop.records) == (Ending.STRICT, 2)
+
+
+async def test_white_space_is_never_acknowledged() -> None:
+    """However much of it a machine sends to keep its connection alive; its next record is as good as any."""
+    async with floor() as shop:
+        machine = await shop.connect(acknowledged=True)
+        await machine.send(RECORD + b"\r\n" * 1_000)
+        assert await machine.acknowledged() == 1
+        await machine.send(b"\0" * 1_000 + RECORD + b" " * 1_000)
+        machine.writer.write_eof()
+        assert await machine.rest() == b"ACK,2#"
+        assert (shop.endings, shop.records) == ([Ending.DELIMITER] * 2, 2)
+
+
+async def test_a_record_too_long_is_acknowledged_with_its_neighbours() -> None:
+    """Once, and not by itself: one answer for a block."""
+    async with floor() as shop:
+        machine = await shop.connect(acknowledged=True)
+        for data in (RECORD + b"x" * 600, b"#" + RECORD * 2):
+            _only(shop).data_received(data)
+        assert await machine.acknowledged() == 4
+        await machine.close()
