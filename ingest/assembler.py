@@ -213,15 +213,17 @@ class Assembler:
         return own + _OF_BLOCK + _OF_ONE * (len(block.events) + wanting + len(allowed))
 
     def committed(self, last: int) -> None:
-        """All blocks up to this one are durable."""
+        """All blocks up to this one are durable; what depends on it goes on before anybody is told."""
+        durable = []
         while self._submitted and self._submitted[0].block <= last:
-            done = self._submitted.popleft()
-            self._submitted_bytes -= done.bytes
-            for connection, records in done.acknowledge.items():
-                connection.acknowledge(records)
-            for connection in done.closing:
-                connection.close_acknowledged()
+            durable.append(self._submitted.popleft())
+            self._submitted_bytes -= durable[-1].bytes
         if not self._submitted:
             self.settled.set()
         if self._submitted_bytes <= _QUEUE_LOW:
             self._gate.open("commit_queue")
+        for done in durable:
+            for connection, records in done.acknowledge.items():
+                connection.acknowledge(records)
+            for connection in done.closing:
+                connection.close_acknowledged()

@@ -314,9 +314,15 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         self._raw.set_write_buffer_limits(high, low)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Encrypt and send; nothing where the stream broke, of which the protocol hears only soon."""
+        """Encrypt and send; nothing where the stream broke, of which the protocol hears only soon.
+
+        A client that has stopped in the middle of a message of TLS itself can be told nothing, and is cut off.
+        """
         if not self.is_closing():
-            self._tls.write(data)
+            try:
+                self._tls.write(data)
+            except ssl.SSLError:
+                self._break(WhyClosed.TLS_BROKEN)
             self._flush()
 
     def is_closing(self) -> bool:

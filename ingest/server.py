@@ -188,9 +188,9 @@ class IngestServer:
 
     def _committed(self, blocks: Sequence[Block], seconds: float) -> None:
         self.metrics.commit_seconds.observe(seconds)
-        self.listener.assembler.committed(blocks[-1].id)
         for sink in self._sinks:
             sink.committed(blocks[-1].id, blocks[-1].stamp_us)
+        self.listener.assembler.committed(blocks[-1].id)
         self._live.committed(blocks)
 
     def _journal_changed(self) -> None:

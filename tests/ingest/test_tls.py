@@ -18,6 +18,7 @@ from ingest.encrypted import Encrypted
 from parser.framing import Ending
 from tests.ingest.building import DEADLINE_S
 from tests.ingest.floor import RECORD, Machine, floor, reached
+from tests.ingest.handmade import DATA, HALF_A_KEY_UPDATE, HANDSHAKE, HandMade
 from tests.ingest.tls import client, connect, settings
 from tests.support.certificates import Certificates as Plant
 
@@ -185,6 +186,30 @@ async def test_who_only_changes_keys_is_cut_off(certificates: Plant, count: int,
         await asyncio.to_thread(key_updates, port, client(certificates), count, data)
         await reached(lambda: shop.closed, "the closing")
         assert (shop.closed[0].why, shop.records) == (("closed", 1) if data else ("tls_cut_off", 0))
+
+
+async def test_who_stops_in_a_message_of_tls_keeps_nobody_waiting(
+    certificates: Plant, tmp_path: Path
+) -> None:
+    """Within one nothing can be said to it, so it is cut off; its neighbours in the block are told."""
+    async with floor(settings(certificates)) as shop:
+        port = shop.listener.ports[1]
+        odd = await asyncio.to_thread(HandMade, port, client(certificates), tmp_path)
+        good = await connect(shop, client(certificates), acknowledged=True)
+        shop.commits = False
+        with odd.sock:
+            odd.sock.sendall(odd.record(DATA, RECORD) + odd.record(HANDSHAKE, HALF_A_KEY_UPDATE))
+            await good.send(RECORD)
+            await reached(lambda: shop.records == 2, "the records")
+            shop.commits = True
+            shop.commit()
+            assert await good.acknowledged() == 1
+            await reached(lambda: shop.closed, "the closing")
+            assert (shop.closed[0].connection, shop.closed[0].why) == (
+                shop.opened[0].connection,
+                "tls_broken",
+            )
+            await good.close()
 
 
 async def test_a_silent_machine_is_closed(certificates: Plant) -> None:
