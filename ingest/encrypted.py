@@ -316,7 +316,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt and send; nothing where the stream broke, of which the protocol hears only soon.
 
-        A client that has stopped in the middle of a message of TLS itself can be told nothing, and is cut off.
+        A client that has stopped within a message of TLS itself can be told nothing, and is cut off.
         """
         if not self.is_closing():
             try:
