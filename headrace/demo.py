@@ -13,7 +13,7 @@ import msgspec
 from headrace.config import Config
 from headrace.errors import ConfigError, FailedError
 from headrace.mes import run_mes
-from headrace.serve import Running, run_server, until_told
+from headrace.serve import Running, run_server, told_to_stop
 from headrace.starting import StartOptions
 from simulator.run import SimulateOptions, simulate
 
@@ -68,11 +68,12 @@ async def _run(config: Config, machines: int) -> None:
 
 
 async def _run_server(config: Config, token: str, machines: int) -> None:
+    told = told_to_stop()
     async with run_server(config, StartOptions(mes_token=token)) as running:
         options = SimulateOptions(host=running.host, port=running.port, devices=machines, rate=2.0)
         simulation = asyncio.create_task(simulate(options, console=None))
         _greet(running, machines)
-        stopping = asyncio.create_task(until_told())
+        stopping = asyncio.create_task(told.wait())
         await asyncio.wait({stopping, simulation}, return_when=asyncio.FIRST_COMPLETED)
         click.echo("Stopping ...")
         for task in (stopping, simulation):

@@ -134,10 +134,13 @@ def readiness(now: ServerStatistics) -> Readiness:
     return Readiness(not now.troubles, now.troubles, sinks)
 
 
-async def until_told() -> None:
-    """Wait for SIGTERM or SIGINT; the second one is as good as the first."""
+def told_to_stop() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set from now on; the second one is as good as the first.
+
+    To be asked for before anybody is let in: what a start has taken has to end in order too.
+    """
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    await told.wait()
+    return told

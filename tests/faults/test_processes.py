@@ -1,11 +1,14 @@
 """Processes that end: the server by SIGTERM under full load, and the sink by SIGKILL."""
 
 import signal
+import socket
 import time
+from contextlib import suppress
 
 import pytest
 
 from tests.faults import processes
+from tests.faults.figures import current
 from tests.faults.harness import Server
 from tests.faults.oracle import check_all, check_books, check_numbers, stored_numbers
 from tests.faults.sender import Sender, deliver, record
@@ -37,6 +40,30 @@ def test_sigterm_under_full_load_loses_nothing(server: Server) -> None:
     server.start()
     server.wait_drained()
     check_all(server.tables, senders)
+
+
+def test_a_server_that_is_stopped_while_it_starts_ends_in_order(server: Server) -> None:
+    """Machines are let in before its pages are up: what they sent by then is taken, as at any end."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    server.configure({"ingest": {"port": port, "tick_ms": 1_000}})
+    machines: list[socket.socket] = []
+
+    def let_in() -> bool:
+        with suppress(OSError):
+            machines.append(socket.create_connection(("127.0.0.1", port), 30))
+        return bool(machines)
+
+    server.launch()
+    wait_until(let_in, "somebody is let in")
+    with machines[0] as machine:
+        machine.sendall(b"".join(record("M", number) for number in range(100)))
+        current().deliver(100, 0)
+        assert server.stop() == 0, server.log.read_text()[-2000:]
+    server.start()
+    server.wait_drained()
+    check_numbers("M", stored_numbers(server.tables, "M"), range(100))
+    check_books(server.tables)
 
 
 def test_a_stopped_server_has_acknowledged_all_that_it_kept(server: Server) -> None:
