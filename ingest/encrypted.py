@@ -13,7 +13,8 @@ loop's exception handler, or the log, of what strangers do (measured in docs/arc
 Where it was we who ended a stream, the connection is told why when it is told that it is gone.
 
 What came and may not be read on (`pause_reading`) stays encrypted: at most one read of the socket. So does
-what came for a handshake until it is its turn (`ingest.turns`); its deadline stands still meanwhile.
+what came for a handshake until it is its turn (`ingest.turns`); its deadline stands still meanwhile, and
+while this process does.
 """
 
 import asyncio
@@ -41,6 +42,10 @@ _MOST_BARREN: Final = 32_768
 """Bytes without one of data among them; a record of TLS that comes in pieces is half as long at most."""
 
 _LATE: Final = "not done in time"
+_LOOKS: Final = 2
+_STOOD_STILL_S: Final = 1.0
+"""So late a timer comes where this process, or the whole machine, stood still."""
+
 _NOBODY: Final = asyncio.Protocol()
 
 
@@ -104,7 +109,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
 
         self._left_s = timeout_s
         self._due = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     # What the socket's transport calls.
 
@@ -156,15 +161,26 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
 
     def _await_client(self) -> None:
         self._due = self._loop.time() + self._left_s
-        self._timer = self._loop.call_later(
-            self._left_s, self._settle, HandshakeError(WhyRefused.TLS_TIMEOUT, _LATE)
-        )
+        self._timer = self._loop.call_later(self._left_s, self._time_is_over, _LOOKS)
 
     def _await_turn(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
             self._left_s = max(0.0, self._due - self._loop.time())
+
+    def _time_is_over(self, looks: int) -> None:
+        """Give up behind one more look at the socket, or begin anew where it was we who stood still.
+
+        Timers come before anything is read, so what came in time may be there. Of what is called soon from
+        here the first comes before the loop looks at the sockets too, the second behind that.
+        """
+        if self._loop.time() - self._due > _STOOD_STILL_S:
+            self._await_client()
+        elif looks:
+            self._timer = self._loop.call_soon(self._time_is_over, looks - 1)
+        else:
+            self._settle(HandshakeError(WhyRefused.TLS_TIMEOUT, _LATE))
 
     def _go_on(self, data: bytes) -> None:
         """It is our turn, if we still want it."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import socket
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -144,6 +146,36 @@ async def test_time_in_which_a_client_waits_for_its_turn_is_not_its_own(
         waiting[0]()
         machine = await connecting
         await machine.close()
+
+
+@pytest.mark.parametrize("stands_still_s", [2.3, 3.5])
+async def test_a_handshake_is_not_too_late_because_we_stand_still(
+    certificates: Plant, stands_still_s: float
+) -> None:
+    """What came in time is read before it is given up, though the timer comes first; here for real."""
+    async with floor(settings(certificates, handshake_timeout_s=2.0)) as shop:
+        loop = asyncio.get_running_loop()
+        here, there = socket.socketpair()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = client(certificates).wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with here, there, socket.create_connection(("127.0.0.1", shop.listener.ports[0])) as sock:
+            sock.setblocking(False)
+            while True:
+                with suppress(ssl.SSLWantReadError):
+                    tls.do_handshake()
+                    break
+                sock.sendall(outgoing.read())
+                incoming.write(await loop.sock_recv(sock, 65_536))
+
+            def stand_still() -> None:
+                loop.remove_reader(here)
+                sock.sendall(outgoing.read())
+                time.sleep(stands_still_s)
+
+            loop.add_reader(here, stand_still)  # behind it timers come before the next look at the sockets
+            there.send(b"x")
+            await reached(lambda: shop.opened or refused(shop, "tls_timeout"), "either")
+            assert shop.opened
 
 
 async def test_many_handshakes_at_once_are_all_done(certificates: Plant) -> None:
