@@ -83,7 +83,8 @@ class Connection(asyncio.Protocol):
         have been sent whole, and has to be sent again."""
 
         self.heard = 0.0
-        """When something came last, by the tick, on the loop's clock; after its end, when it ended."""
+        """When something came last, by the tick or the sweep, on the loop's clock; after its end, when it
+        ended."""
 
         self.begun = 0.0
         """Since when a whole record is waited for, on the same clock: the first since the connection was
@@ -206,6 +207,17 @@ class Connection(asyncio.Protocol):
             self.heard = now
             self.begun += now - self._held_since
             self._transport.resume_reading()
+
+    def hear(self, now: float) -> None:
+        """Something came of it."""
+        if self.ending is None:
+            self.heard = now
+
+    def excuse(self, seconds: float, now: float) -> None:
+        """So long we stood still: for deadlines it did not pass; who is held is excused when it is let go."""
+        if not self.held or self.ending is not None:
+            self.heard = min(now, self.heard + seconds)
+            self.begun = min(now, self.begun + seconds)
 
     def close_acknowledged(self) -> None:
         """Close from our side, when all that is acknowledged could be said."""

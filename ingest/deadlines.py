@@ -5,7 +5,8 @@
     slow_record   a later record was begun and is not whole after `record_timeout_s`
 
 So neither silence nor a byte a second holds a connection that delivers nothing. Machines that send a line
-break behind each record have begun nothing with it.
+break behind each record have begun nothing with it. Time in which this process stood still doesn't count
+either, and what came meanwhile is read before anybody is judged; the listener sees to that.
 """
 
 from ingest.connection import Connection

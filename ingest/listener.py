@@ -33,6 +33,9 @@ from parser.framing import Ending
 from parser.settings import Rules
 
 _SWEEP_S: Final = 1.0
+_LATE_S: Final = 1.0
+"""A loop that is busy is not as late as that: this process stood still, or the whole machine."""
+
 _LAST_WORD_S: Final = 10.0
 _LAST_COMERS_S: Final = 1.0
 _HALF_WAY_S: Final = 0.2
@@ -72,7 +75,8 @@ class Listener:
         self._acceptors: list[list[Acceptor]] = []
         self._leaving = False
         self._adopting: set[asyncio.Task[None]] = set()
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweeper: asyncio.Handle | None = None
+        self._sweep_due = 0.0
         self._turns = Turns()
         self.certificates: Certificates | None = None
         """With TLS, once it has started."""
@@ -93,7 +97,7 @@ class Listener:
         await self._listen("port", self._settings.port, acknowledges=False)
         if self._settings.ack_port is not None:
             await self._listen("ack_port", self._settings.ack_port, acknowledges=True)
-        self._sweep()
+        self._sweep_later()
 
     async def _listen(self, key: str, port: int, *, acknowledges: bool) -> None:
         def accepted(sock: socket.socket, address: Address) -> None:
@@ -268,10 +272,35 @@ class Listener:
 
     # Limits.
 
+    def _sweep_later(self) -> None:
+        self._sweep_due = self.now() + _SWEEP_S
+        self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep_soon)
+
+    def _sweep_soon(self) -> None:
+        """Have what came meanwhile read first, as timers come before that; for deadlines none of it passed.
+
+        This process may have stood still. What is called soon from here comes before the loop looks at the
+        sockets, and what is called soon from there behind that.
+        """
+        now = self.now()
+        late_s = now - self._sweep_due
+        if late_s > _LATE_S:
+            for connection in self.connections:
+                connection.excuse(late_s, now)
+        self._sweeper = self._loop.call_soon(self._sweep_next)
+
+    def _sweep_next(self) -> None:
+        self._sweeper = self._loop.call_soon(self._sweep_again)
+
+    def _sweep_again(self) -> None:
+        self._sweep_later()
+        self._sweep()
+
     def _sweep(self) -> None:
         """Close what missed a deadline, and what doesn't take its last word."""
-        self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
         now = self.now()
+        for sender in set(self.assembler.arrivals.senders):
+            sender.hear(now)
         deadlines = Deadlines(self._settings, now)
         for connection in list(self.connections):
             if connection.ending is not None:

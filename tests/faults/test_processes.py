@@ -3,12 +3,13 @@
 import signal
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
-from tests.faults import processes
-from tests.faults.figures import current
+from tests.faults import processes, wire
+from tests.faults.conftest import MakeServer
+from tests.faults.figures import Figures, current
 from tests.faults.harness import Server
 from tests.faults.oracle import check_all, check_books, check_numbers, stored_numbers
 from tests.faults.sender import Sender, deliver, record
@@ -78,6 +79,37 @@ def test_a_stopped_server_has_acknowledged_all_that_it_kept(server: Server) -> N
     check_all(server.tables, [sender])
     rows = stored_numbers(server.tables, "M")
     check_numbers("M", rows.keys(), sender.acknowledged)
+
+
+@pytest.mark.tls
+def test_a_server_that_stood_still_cuts_nobody_who_sent_in_time(
+    make_server: MakeServer, figures: Figures
+) -> None:
+    """Stopped for longer than any deadline, as by a snapshot of its machine: what came is read first."""
+    deadlines = ("first_record_timeout_s", "record_timeout_s", "idle_timeout_s")
+    server = make_server({"ingest": dict.fromkeys(deadlines, 3.0)})
+    server.start()
+    with ExitStack() as machines:
+        idle, between, new = (
+            machines.enter_context(wire.current().connect(server.ack_port)) for _ in range(3)
+        )
+        for number, machine in enumerate((idle, between)):
+            machine.sendall(record("M", number))
+            assert machine.recv(64) == b"ACK,1#"
+        third, fourth, fifth = (record("M", number) for number in (2, 3, 4))
+        between.sendall(third[:9])
+        wait_until(lambda: server.metric("headrace_connections_open") == 3, "all are in")
+        processes.kill(server.pid, signal.SIGSTOP)
+        for machine, data in ((between, third[9:]), (idle, fourth), (new, fifth)):
+            machine.sendall(data)
+        time.sleep(4.5)
+        processes.kill(server.pid, signal.SIGCONT)
+        assert [machine.recv(64) for machine in (between, idle, new)] == [b"ACK,2#", b"ACK,2#", b"ACK,1#"]
+    figures.deliver(5, 5)
+    server.wait_drained()
+    assert stored_numbers(server.tables, "M") == dict.fromkeys(range(5), 1)
+    wait_until(lambda: server.total("headrace_connections_closed_total") == 3, "all have ended")
+    assert server.metric('headrace_connections_closed_total{why="closed"}') == 3
 
 
 def test_a_killed_sink_comes_back_and_writes_nothing_twice(server: Server) -> None:

@@ -120,6 +120,63 @@ async def test_deadlines_stand_still_while_we_pause() -> None:
         await machine.close()
 
 
+async def _swept_in_time(shop: Floor) -> None:
+    """Have the timer of the sweep come, and wait until it has swept."""
+    due = shop.listener._sweep_due
+    shop.listener._sweep_soon()
+    await reached(lambda: shop.listener._sweep_due != due, "the sweep")
+
+
+async def test_deadlines_stand_still_while_we_do() -> None:
+    """A sweep that comes far too late takes nobody's time; one that comes a little late forgives nothing."""
+    async with floor() as shop:
+        machine = await shop.connect()
+        connection = await _sent(machine, RECORD + b"E0001,35", shop)
+        connection.begun -= 1000 + 30
+        shop.listener._sweep_due -= 1001
+        await _swept_in_time(shop)
+        assert not shop.closed
+        assert 29 <= shop.listener.now() - connection.begun < 60
+        connection.begun -= 31
+        await _swept_in_time(shop)
+        await reached(lambda: shop.closed, "the closing")
+        assert shop.closed[0].why == "slow_record"
+        await machine.rest()
+
+
+async def test_standing_still_is_forgiven_once() -> None:
+    """Who was held meanwhile has it back when it is let go, and nobody is heard later than now."""
+    async with floor() as shop:
+        machine = await shop.connect()
+        connection = await _sent(machine, RECORD + b"E0001,35", shop)
+        begun = connection.begun
+        shop.listener._sweep_due -= 1001
+        shop.listener.gate.close("test")
+        await _swept_in_time(shop)
+        assert connection.begun == begun
+        shop.listener.gate.open("test")
+        shop.listener._sweep_due -= 1001
+        await _swept_in_time(shop)
+        assert connection.begun <= shop.listener.now()
+        assert connection.heard <= shop.listener.now()
+        await machine.close()
+
+
+@pytest.mark.parametrize("sent", [RECORD, RECORD + b"E0001,35"])
+async def test_what_came_in_time_is_read_before_a_deadline_is_judged(sent: bytes) -> None:
+    """It lies in the kernel when the sweep's timer comes, and no tick has told of it yet."""
+    async with floor(IngestSettings(port=0, tick_ms=10_000)) as shop:
+        with socket.create_connection(("127.0.0.1", shop.listener.ports[0])) as machine:
+            await reached(lambda: shop.listener.connections, "the connection")
+            connection = _only(shop)
+            machine.sendall(sent)
+            connection.begun -= 301
+            connection.heard -= 3601
+            await _swept_in_time(shop)
+            assert connection.bytes == len(sent)
+            assert connection.ending is None
+
+
 async def test_who_was_cut_off_is_read_no_more() -> None:
     """Nothing of a connection comes after its closing, also while its last acknowledgement is waited for."""
     async with floor() as shop:
