@@ -192,20 +192,33 @@ class Connection(asyncio.Protocol):
         """Have the transport deliver to this one, which passes everything on."""
         self._transport.set_protocol(protocol)
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether its time for a whole record runs; the first one's also while its share is used up.
+
+        Else white space that is sent a little faster than the share would be waited for without end.
+        """
+        return not self.held or (self.held == SHARE and not self.delivered)
+
     def hold(self, why: int, now: float) -> None:
         """Read no more while there is this reason; having it twice is having it once."""
-        if not self.held:
-            self._held_since = now
-            if not self._transport.is_closing():
-                self._transport.pause_reading()
+        was, was_waited_for = self.held, self.waited_for
         self.held |= why
+        if was_waited_for and not self.waited_for:
+            self._held_since = now
+        if not was and not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def let_go(self, why: int, now: float) -> None:
         """Have it no more; when no reason is left reading goes on, and for deadlines no time has passed."""
-        was, self.held = self.held, self.held & ~why
-        if was and not self.held and self.ending is None and not self._transport.is_closing():
-            self.heard = now
+        was, was_waited_for = self.held, self.waited_for
+        self.held &= ~why
+        if self.ending is not None or self._transport.is_closing():
+            return
+        if self.waited_for and not was_waited_for:
             self.begun += now - self._held_since
+        if was and not self.held:
+            self.heard = now
             self._transport.resume_reading()
 
     def hear(self, now: float) -> None:
@@ -214,8 +227,8 @@ class Connection(asyncio.Protocol):
             self.heard = now
 
     def excuse(self, seconds: float, now: float) -> None:
-        """So long we stood still: for deadlines it did not pass; who is held is excused when it is let go."""
-        if not self.held or self.ending is not None:
+        """So long we stood still: for deadlines it did not pass; who is not waited for has it later."""
+        if self.waited_for or self.ending is not None:
             self.heard = min(now, self.heard + seconds)
             self.begun = min(now, self.begun + seconds)
 

@@ -1,7 +1,8 @@
 """By when a machine has to have sent something; time in which we did not read from it doesn't count.
 
     idle_timeout  not a byte came for `idle_timeout_s`
-    no_record     no whole record came within `first_record_timeout_s` of the connection
+    no_record     no whole record came within `first_record_timeout_s` of the connection; pauses for a share
+                  count here, as they are its own doing
     slow_record   a later record was begun and is not whole after `record_timeout_s`
 
 So neither silence nor a byte a second holds a connection that delivers nothing. Machines that send a line
@@ -26,11 +27,11 @@ class Deadlines:
 
     def missed(self, connection: Connection) -> WhyClosed | None:
         """Why this connection has to end, if it has to."""
-        if connection.held:
+        if not connection.waited_for:
             return None
         if not connection.delivered:
             if connection.begun < self._first:
                 return WhyClosed.NO_RECORD
         elif connection.begun < self._record and connection.unfinished:
             return WhyClosed.SLOW_RECORD
-        return WhyClosed.IDLE_TIMEOUT if connection.heard < self._idle else None
+        return WhyClosed.IDLE_TIMEOUT if connection.heard < self._idle and not connection.held else None

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from ingest.connection import Connection
+from ingest.connection import SHARE, Connection
 from ingest.settings import IngestSettings
 from parser.framing import Ending
 from tests.ingest.floor import RECORD, Floor, Machine, floor, reached
@@ -118,6 +118,50 @@ async def test_deadlines_stand_still_while_we_pause() -> None:
         shop.listener._sweep()
         assert not shop.closed
         await machine.close()
+
+
+@pytest.mark.parametrize("rate", [1_000.0, 100_000.0])
+async def test_white_space_above_its_share_is_no_record(rate: float) -> None:
+    """Its pauses are its own doing: they don't put the first deadline off."""
+    settings = IngestSettings(port=0, tick_ms=1, max_bytes_per_s=rate, first_record_timeout_s=0.3)
+    async with floor(settings) as shop:
+        machine = await shop.connect()
+
+        async def pour() -> None:
+            with suppress(ConnectionError):
+                while True:
+                    await machine.send(b" " * 4096)
+                    await asyncio.sleep(0.001)
+
+        pouring = asyncio.create_task(pour())
+        await reached(lambda: shop.closed, "the closing")
+        pouring.cancel()
+        assert shop.closed[0].why == "no_record"
+        assert shop.records == 0
+        machine.writer.close()
+
+
+async def test_a_gate_puts_the_first_deadline_off_though_a_share_does_not() -> None:
+    """Whichever comes first, and whichever stays."""
+    async with floor(IngestSettings(port=0, tick_ms=1, max_bytes_per_s=1.0, idle_timeout_s=10.0)) as shop:
+        machine = await shop.connect()
+        connection = await _sent(machine, b" " * 1000, shop)
+        assert connection.held == SHARE
+        begun = connection.begun
+        shop.listener.gate.close("test")
+        connection._held_since -= 1000
+        connection.begun -= 1000
+        connection.heard -= 1000
+        shop.listener._sweep()
+        assert not shop.closed
+        shop.listener.gate.open("test")
+        assert connection.held == SHARE
+        assert connection.begun >= begun
+        shop.listener._sweep()
+        assert not shop.closed, "of silence a share takes no account"
+        connection.begun -= 301
+        assert await _swept_away(shop) == "no_record"
+        await machine.rest()
 
 
 async def _swept_in_time(shop: Floor) -> None:
