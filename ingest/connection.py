@@ -12,6 +12,7 @@ half-close everything is committed and acknowledged before the connection is clo
 
 import asyncio
 import errno
+import socket
 from typing import TYPE_CHECKING, Final, cast
 
 from ingest.errors import StreamError
@@ -29,6 +30,9 @@ OVER: Final = 4
 """Why a connection is not read from; bits, as there may be several reasons."""
 
 _NO_WAY: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
+
+_NOTHING_MORE: Final = frozenset({7, 8})
+"""States of TCP (TCP_CLOSE, TCP_CLOSE_WAIT): it was reset or given up, or the other side has sent its end."""
 
 
 class Connection(asyncio.Protocol):
@@ -187,6 +191,15 @@ class Connection(asyncio.Protocol):
     def unfinished(self) -> bool:
         """Whether a record was begun and is not whole yet."""
         return self._framer.unfinished
+
+    @property
+    def sent_all(self) -> bool:
+        """Whether the other side has closed or is gone, though that was not read yet, as the kernel knows."""
+        if self._transport.is_closing():
+            return False
+        sock = self._transport.get_extra_info("socket")
+        state: int = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return state in _NOTHING_MORE
 
     def deliver_to(self, protocol: asyncio.Protocol) -> None:
         """Have the transport deliver to this one, which passes everything on."""

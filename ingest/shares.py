@@ -13,6 +13,10 @@ A connection that comes takes over what one of the same identity, or without one
 of its buckets: closing and coming back brings nobody another second's worth. It brings one read, as every new
 connection does; how often is for `ingest.admission` to say.
 
+In a pause nobody hears that the other side has closed or is gone, and a pause may last for hours. So the
+kernel is asked once a second about those that have been paused for a while: where nothing more can come, the
+stream is read to its end, which is no more than the kernel keeps, and its place is free.
+
 A throttle lasts from the first pause until there was none for five seconds, and is one line in the log at
 each of its ends, as far as `ingest.sparing` lets. Pauses are never shorter than a tick is by default:
 stopping and starting to read for every packet would cost more than the packets.
@@ -38,6 +42,9 @@ _MOST_BUFFER: Final = 1 << 20
 _LEAST_PAUSE_S: Final = 0.02
 _SOON_S: Final = 0.001
 _CALM_S: Final = 5.0
+_LEAST_LAST_PAUSE_S: Final = 5.0
+"""So long who has gone is paused all the same, or closing and coming back would bring more than the rate."""
+
 _LINES: Final = 20
 
 _log = structlog.get_logger("ingest")
@@ -95,6 +102,7 @@ class Share(asyncio.Protocol):
 
     __slots__ = (
         "_delimiter",
+        "_is_last",
         "_loop",
         "_owner",
         "_paused_at",
@@ -113,6 +121,7 @@ class Share(asyncio.Protocol):
         self._delimiter = owner.delimiter
         self._timer: Timer | None = None
         self._paused_at = 0.0
+        self._is_last = False
         self.connection = connection
         self.budget = budget
         self.limit = ""
@@ -135,7 +144,7 @@ class Share(asyncio.Protocol):
         now = self._loop.time()
         for_records = self.budget.records.spend(data.count(self._delimiter), now)
         for_bytes = self.budget.bytes.spend(len(data), now)
-        if (for_records or for_bytes) and self._timer is None:
+        if (for_records or for_bytes) and self._timer is None and not self._is_last:
             limit = Limit.RECORDS if for_records > for_bytes else Limit.BYTES
             self._pause(max(for_records, for_bytes, _LEAST_PAUSE_S), limit)
 
@@ -182,6 +191,13 @@ class Share(asyncio.Protocol):
         self.seconds += self.last_pause - self._paused_at
         self._owner.paused_for(self.last_pause - self._paused_at)
         self.connection.let_go(SHARE, self.last_pause)
+
+    def read_to_end(self, now: float) -> None:
+        """Pause no more, if nothing can come any more but what the kernel has."""
+        waits = self._timer is not None and now - self._paused_at >= _LEAST_LAST_PAUSE_S
+        if waits and self.connection.sent_all:
+            self._is_last = True
+            self.release()
 
     def calm(self, now: float) -> bool:
         """Whether there was no pause for long enough to call it over."""
@@ -242,8 +258,13 @@ class Shares:
         return share
 
     def sweep(self) -> None:
-        """End the throttles that were not needed for a while; to be called about once a second."""
+        """End the throttles that were not needed for a while, and the pauses of who has gone.
+
+        To be called about once a second.
+        """
         now = self.loop.time()
+        for share in list(self._throttled):
+            share.read_to_end(now)
         for share in [share for share in self._throttled if share.calm(now)]:
             self._over(share)
         self._left.sweep(now)

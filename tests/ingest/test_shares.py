@@ -2,8 +2,10 @@
 
 import asyncio
 import heapq
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import cast
 
@@ -19,7 +21,10 @@ from ingest.metrics import IngestMetrics
 from ingest.settings import IngestSettings
 from ingest.shares import Shares, receive_buffer
 from parser.settings import Rules
+from tests.ingest import tls
 from tests.ingest.floor import RECORD, Floor, floor, reached
+from tests.ingest.floor import Machine as Sender
+from tests.support.certificates import Certificates as Plant
 
 READ = 65_536
 
@@ -70,7 +75,7 @@ class Machine:
         self._clock = clock
         self.id, self.peer, self.ending = 1, "10.0.0.1:1", None
         self.address, self.identity = ("10.0.0.1", 1), None
-        self.held = 0
+        self.held, self.sent_all = 0, False
         self.waiting = b""
         self.got = b""
         self.protocol: asyncio.Protocol | None = None
@@ -186,6 +191,28 @@ def _settings(**limits: float) -> IngestSettings:
     return IngestSettings(port=0, ack_port=0, tick_ms=1, **limits)  # type: ignore[arg-type]
 
 
+@asynccontextmanager
+async def _throttling(plant: Plant, *, encrypted: bool) -> AsyncIterator[Floor]:
+    """A listener at which 100 records are a quarter of an hour's share."""
+    limits = {"max_records_per_s": 0.1, "max_connections": 1}
+    async with floor(tls.settings(plant, **limits) if encrypted else _settings(**limits)) as shop:
+        yield shop
+
+
+async def _come(shop: Floor, plant: Plant, *, encrypted: bool) -> Sender:
+    return await (tls.connect(shop, tls.client(plant)) if encrypted else shop.connect())
+
+
+async def _say_the_end(machine: Sender, *, encrypted: bool) -> None:
+    """By TLS and by TCP; the library's own client would wait for an answer in between."""
+    if encrypted:
+        machine.writer.close()
+        for _ in range(10):  # until that has left
+            await asyncio.sleep(0)
+    with socket.socket(fileno=os.dup(machine.writer.get_extra_info("socket").fileno())) as sock:
+        sock.shutdown(socket.SHUT_WR)
+
+
 def _only(shop: Floor) -> Connection:
     [connection] = shop.listener.connections
     return connection
@@ -293,6 +320,99 @@ async def test_gate_and_share_keep_their_reasons_apart() -> None:
         shop.listener.gate.open("test")
         await reached(lambda: shop.records == 161, "what came after it")
         await machine.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has gone is let go at the next sweep."""
+    monkeypatch.setattr(shares, "_LEAST_LAST_PAUSE_S", 0.0)
+
+
+async def _owing(shop: Floor, machine: Sender) -> Connection:
+    """Records that are an hour's worth, of which some wait to be read."""
+    connection = _only(shop)
+    await machine.send(RECORD * 400)
+    await reached(lambda: connection.held == SHARE, "the pause")
+    machine.writer.write(RECORD * 100)
+    await machine.writer.drain()
+    return connection
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+async def test_who_closes_in_a_pause_is_read_to_the_end(certificates: Plant, *, encrypted: bool) -> None:
+    """All of it, at once, and its place is free: it was sent, and nothing can follow."""
+    async with _throttling(certificates, encrypted=encrypted) as shop:
+        machine = await _come(shop, certificates, encrypted=encrypted)
+        await _owing(shop, machine)
+        await _say_the_end(machine, encrypted=encrypted)
+        await reached(lambda: not shop.listener.connections, "the end")
+        await reached(lambda: shop.closed, "the closing")
+        assert shop.stream(machine.number) == RECORD * 500
+        assert shop.closed[0].why == "closed"
+        assert shop.listener.admission.taken == 0
+        assert shop.metrics.throttled._value.get() == 0
+        machine.writer.transport.abort()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_who_closes_in_a_pause_is_acknowledged_all(certificates: Plant) -> None:
+    """As anybody is who has half closed."""
+    async with _throttling(certificates, encrypted=False) as shop:
+        machine = await shop.connect(acknowledged=True)
+        await _owing(shop, machine)
+        await _say_the_end(machine, encrypted=False)
+        assert (await machine.rest()).endswith(b"ACK,500#")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+async def test_who_is_lost_in_a_pause_keeps_no_place(certificates: Plant, *, encrypted: bool) -> None:
+    """What was read before stays, what the kernel still has is read, and it may come back."""
+    async with _throttling(certificates, encrypted=encrypted) as shop:
+        machine = await _come(shop, certificates, encrypted=encrypted)
+        await _owing(shop, machine)
+        machine.reset()
+        await reached(lambda: not shop.listener.connections, "the end")
+        await reached(lambda: shop.closed, "the closing")
+        assert shop.closed[0].why == "reset"
+        assert shop.records >= 400
+        assert shop.listener.admission.taken == 0
+        again = await _come(shop, certificates, encrypted=encrypted)
+        await again.send(RECORD)
+        await reached(lambda: len(shop.stream(again.number)) == len(RECORD), "its record")
+        again.reset()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_who_is_still_there_stays_paused() -> None:
+    """However often the kernel is asked."""
+    async with floor(_settings(max_records_per_s=0.1)) as shop:
+        machine = await shop.connect()
+        connection = await _owing(shop, machine)
+        for _ in range(10):
+            shop.listener.shares.sweep()
+        assert connection.held == SHARE
+        machine.reset()
+
+
+def test_closing_and_coming_back_is_not_the_faster_way() -> None:
+    """Who has gone is paused for a while all the same, then read to its end and never paused again."""
+    clock = Clock()
+    machine = Machine(clock)
+    machine.sent_all = True
+    owner = Shares(IngestSettings(max_records_per_s=1.0), b"#", IngestMetrics(), clock)
+    owner.give(cast("Connection", machine))
+    machine.waiting = b"#" * (3 * READ)
+    machine.read()
+    clock.pass_time(4.9)
+    owner.sweep()
+    assert machine.held == SHARE
+    assert len(machine.got) == READ
+    clock.pass_time(0.2)
+    owner.sweep()
+    assert not machine.held
+    assert len(machine.got) == 3 * READ
 
 
 async def test_shares_come_and_go_while_machines_are_connected() -> None:
