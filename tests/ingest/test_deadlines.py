@@ -171,6 +171,24 @@ async def _swept_in_time(shop: Floor) -> None:
     await reached(lambda: shop.listener._sweep_due != due, "the sweep")
 
 
+async def test_who_sends_is_not_idle_however_long_a_tick_is() -> None:
+    """What waits for the tick was heard; behind the tick silence counts from there."""
+    settings = IngestSettings(port=0, tick_ms=6_000, idle_timeout_s=3.0)
+    async with floor(settings) as shop:
+        with socket.create_connection(("127.0.0.1", shop.listener.ports[0])) as machine:
+            await reached(lambda: shop.listener.connections, "the connection")
+            connection = _only(shop)
+            machine.sendall(RECORD)
+            await reached(lambda: connection.bytes == len(RECORD), "the record")
+            connection.heard -= 4
+            shop.listener._sweep()
+            assert connection.ending is None
+            shop.listener.assembler.tick()
+            connection.heard -= 4
+            shop.listener._sweep()
+            assert connection.ending is Ending.TIMEOUT
+
+
 async def test_deadlines_stand_still_while_we_do() -> None:
     """A sweep that comes far too late takes nobody's time; one that comes a little late forgives nothing."""
     async with floor() as shop:
