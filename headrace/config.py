@@ -17,10 +17,13 @@ from ingest.settings import IngestSettings, JournalSettings
 from mes.settings import MesSettings
 from orders.settings import AccountSettings, LogSettings, OrderSettings
 from parser.settings import RecordSettings, Rules
+from storage.files import MIB, read_ordinary
 from storage.settings import StorageSettings
 from web.settings import HttpSettings
 
 DEFAULT_FILE: Final = Path("config.toml")
+MAX_BYTES: Final = 4 * MIB
+"""Of the file: lists of devices for tens of thousands of gateways."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +62,7 @@ def load_config(path: Path | None) -> Config:
     if path is None:
         return Config()
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_ordinary(path, MAX_BYTES).decode())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

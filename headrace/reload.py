@@ -7,9 +7,8 @@ each SIGHUP says again. Whoever takes a configuration over does first what can f
 
 import asyncio
 import signal
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -47,6 +46,9 @@ WHILE_RUNNING: Final = frozenset(
 _WITH: Final = {"ingest.identities": "ingest.bind_identity"}
 """Keys that wait for a restart where another one does: lists that were left out as nobody is to be bound any
 more would bind gateways to themselves until then."""
+
+LATE_S: Final = 10.0
+"""A reload that takes longer is told of: its files may lie on a network that is away."""
 
 _log = structlog.get_logger("headrace")
 
@@ -111,18 +113,6 @@ def _shown(dotted: str) -> str:
     return f"[{section}] {key}"
 
 
-def read_again(path: Path | None) -> Config:
-    """What the file says by now.
-
-    Raises:
-        ConfigError: it is missing, wrong, or such that reading it again would wait for ever.
-    """
-    with suppress(OSError):  # what is wrong with it is said below
-        if path is not None and not stat.S_ISREG(path.stat().st_mode):
-            raise ConfigError(f"{path}: is no ordinary file, so it can't be read again")
-    return load_config(path)
-
-
 class Reloader:
     """The configuration of a running server."""
 
@@ -137,7 +127,7 @@ class Reloader:
     async def reload(self) -> None:
         """Read the file anew, take over what may change, and say what came of it."""
         try:
-            wanted = await asyncio.to_thread(read_again, self._source)
+            wanted = await asyncio.to_thread(load_config, self._source)
             change = compare(self.running, wanted)
             await self._take(change.config)
         except (ConfigError, IngestError) as error:
@@ -152,10 +142,17 @@ class Reloader:
         while True:
             await heard.wait()
             heard.clear()
+            late = asyncio.get_running_loop().call_later(LATE_S, _say_late)
             try:
                 await self.reload()
             except Exception:  # noqa: BLE001  # a bug must not end what listens for the next one
                 _log.exception("configuration_refused", reason="it could not be read")
+            finally:
+                late.cancel()
+
+
+def _say_late() -> None:
+    _log.warning("configuration_not_read_yet", reason="its files, or those it names, don't answer")
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ingest.errors import CertificateError
+from storage.files import MAX_PEM_BYTES, read_ordinary
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -73,7 +74,8 @@ def _read(path: Path) -> "list[x509.CertificateRevocationList]":
     from cryptography import x509  # noqa: PLC0415  # 14 MB that a server without TLS does without
 
     try:
-        lists = [x509.load_pem_x509_crl(found) for found in _LIST.findall(path.read_bytes())]
+        content = read_ordinary(path, MAX_PEM_BYTES)
+        lists = [x509.load_pem_x509_crl(found) for found in _LIST.findall(content)]
     except OSError as error:
         raise CertificateError(f"[ingest] tls_client_crl: {path}: {error.strerror}") from error
     except (ValueError, x509.InvalidVersion) as error:

@@ -23,6 +23,7 @@ from ingest.errors import CertificateError, HandshakeError
 from ingest.reasons import WhyRefused
 from ingest.revocation import Issue, Revoked, load_revoked
 from ingest.settings import IngestSettings
+from storage.files import MAX_PEM_BYTES, read_ordinary
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -187,7 +188,7 @@ def _check_dates(key: str, path: Path, found: "Sequence[x509.Certificate]", *, e
 
 def _read(key: str, path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_ordinary(path, MAX_PEM_BYTES)
     except OSError as error:
         raise CertificateError(f"[ingest] {key}: {path}: {error.strerror}") from error
 

@@ -45,6 +45,7 @@ from storage.cassandra.encoding import Handler
 from storage.cassandra.meaning import DRIVERS, PASSWORD, shown, translated
 from storage.cassandra.times import to_ms
 from storage.errors import SchemaError, StoreUnavailableError
+from storage.files import MAX_PEM_BYTES, read_ordinary
 from storage.settings import CassandraSettings
 
 _PROTOCOL: Final = 4
@@ -287,6 +288,9 @@ def _tls(settings: CassandraSettings) -> ssl.SSLContext | None:
         return None
     path = settings.tls_ca
     try:
+        for path in filter(None, (settings.tls_ca, settings.tls_cert, settings.tls_key)):
+            read_ordinary(Path(path), MAX_PEM_BYTES)
+        path = settings.tls_ca
         context = ssl.create_default_context(cafile=path)
         if settings.tls_cert is not None:
             path = settings.tls_cert

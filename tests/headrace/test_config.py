@@ -1,12 +1,13 @@
 """What a wrong configuration gets: the file, the key, and what would be right; exit status 2."""
 
+import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from headrace.cli import main
-from headrace.config import Config, load_config
+from headrace.config import MAX_BYTES, Config, load_config
 from headrace.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +95,24 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["check-config", "--config", str(tmp_path / "none.toml")])
     assert result.exit_code == 2
     assert "none.toml: No such file" in result.output
+
+
+def test_what_is_no_ordinary_file_is_refused(tmp_path: Path) -> None:
+    """In words, instead of waiting for who writes into a pipe."""
+    pipe = tmp_path / "pipe.toml"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        result = CliRunner().invoke(main, ["check-config", "--config", str(path)])
+        assert (result.exit_code, result.output) == (2, f"headrace: {path}: is no ordinary file\n")
+
+
+def test_a_file_without_end_is_refused(tmp_path: Path) -> None:
+    """Before it has taken all memory."""
+    path = tmp_path / "large.toml"
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    result = CliRunner().invoke(main, ["check-config", "--config", str(path)])
+    assert (result.exit_code, result.output) == (2, f"headrace: {path}: is larger than 4 MiB\n")
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

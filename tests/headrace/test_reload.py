@@ -15,11 +15,14 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
+from headrace import reload
 from headrace.cli import main
 from headrace.config import Config, decode_config, load_config
 from headrace.errors import ConfigError
-from headrace.reload import WHILE_RUNNING, Reloader, compare, read_again, values
+from headrace.reload import WHILE_RUNNING, Reloader, compare, values
 from ingest.errors import ListenError
 from tests.faults import processes
 from tests.faults.harness import COMMAND, Server
@@ -154,11 +157,35 @@ def test_limits_that_do_not_fit_what_stays_are_refused(monkeypatch: pytest.Monke
 
 
 def test_a_file_that_can_be_read_once_only_is_refused(tmp_path: Path) -> None:
-    """Reading a pipe again would wait for ever."""
+    """At the start already: reading a pipe again would wait for ever."""
     pipe = tmp_path / "config.toml"
     os.mkfifo(pipe)
     with pytest.raises(ConfigError, match="no ordinary file"):
-        read_again(pipe)
+        load_config(pipe)
+
+
+async def test_a_reload_that_does_not_end_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files may lie on a network that is away; who asks is not left without any word."""
+    told, away = asyncio.Event(), asyncio.Event()
+
+    async def take(_: Config) -> None:
+        await away.wait()
+
+    def tell(_: object, __: str, line: EventDict) -> EventDict:
+        told.set()
+        return line
+
+    monkeypatch.setattr(reload, "LATE_S", 0.0)
+    heard = asyncio.Event()
+    heard.set()
+    with capture_logs(processors=[tell]) as lines:
+        async with reload.reloading(Reloader(None, Config(), take), heard):
+            await asyncio.wait_for(told.wait(), 20)
+            assert [line["event"] for line in lines] == ["configuration_not_read_yet"]
+            told.clear()
+            away.set()
+            await asyncio.wait_for(told.wait(), 20)
+    assert [line["event"] for line in lines] == ["configuration_not_read_yet", "configuration_changed"]
 
 
 def test_limits_change_under_a_living_connection(server: Server) -> None:

@@ -1,5 +1,6 @@
 """Certificates are read anew at SIGHUP, and nobody who is connected notices."""
 
+import os
 import shutil
 import ssl
 from contextlib import suppress
@@ -69,6 +70,37 @@ def test_a_revoked_certificate_is_cut_off_and_let_in_no_more(server: Server, tmp
         send(other, b"E0002")
     assert server.metric('headrace_connections_closed_total{why="revoked"}') == 1
     assert server.stop() == 0
+
+
+def test_a_pipe_in_place_of_a_file_is_refused_and_waited_for_by_nobody(
+    server: Server, certificates: Certificates, tmp_path: Path
+) -> None:
+    """The next reload is heard once it is a file again, and the server ends when it is told to."""
+    authorities = tmp_path / "ca.pem"
+    shutil.copy(certificates.ca, authorities)
+    server.configure(_settings(certificates.server, tls_client_ca=str(authorities)))
+    server.start()
+    authorities.unlink()
+    os.mkfifo(authorities)
+    server.reload()
+    wait_until(lambda: server.said_event("configuration_refused"), "the pipe is refused")
+    authorities.unlink()
+    shutil.copy(certificates.ca, authorities)
+    server.reload()
+    wait_until(lambda: server.said_event("configuration_changed"), "the file is read")
+    server.config.unlink()
+    os.mkfifo(server.config)
+    server.reload()
+    wait_until(lambda: len(_reasons(server)) > 1, "the other pipe is refused")
+    assert _reasons(server) == [
+        f"[ingest] tls_client_ca: {authorities}: is no ordinary file",
+        f"{server.config}: is no ordinary file",
+    ]
+    assert server.stop() == 0
+
+
+def _reasons(server: Server) -> list[object]:
+    return [line["reason"] for line in server.said() if line["event"] == "configuration_refused"]
 
 
 def _settings(used: Pair, **changed: object) -> dict[str, dict[str, object]]:

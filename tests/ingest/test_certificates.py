@@ -1,6 +1,7 @@
 """The files of TLS: what can be used, what is said of others, and how they are renewed."""
 
 import asyncio
+import os
 import shutil
 import ssl
 import threading
@@ -15,6 +16,7 @@ from ingest.errors import CertificateError
 from ingest.settings import IngestSettings
 from ingest.tls import Certificates
 from parser.settings import Rules
+from storage.files import MAX_PEM_BYTES
 from tests.ingest.building import DEADLINE_S
 from tests.ingest.floor import RECORD, Floor, floor, reached
 from tests.ingest.tls import client, connect, settings
@@ -105,6 +107,25 @@ def test_what_is_wrong_with_a_file_is_said(
         Certificates(settings(certificates, **{key: str(path)}))
     assert str(error.value).startswith(f"[ingest] {key}: {path}")
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["tls_cert", "tls_key", "tls_client_ca", "tls_client_crl"])
+def test_what_is_no_ordinary_file_is_refused(certificates: Plant, tmp_path: Path, key: str) -> None:
+    """A pipe would be waited for, by a reload and then by the end of the server; a folder holds nothing."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        with pytest.raises(CertificateError) as error:
+            Certificates(settings(certificates, **{key: str(path)}))
+        assert str(error.value) == f"[ingest] {key}: {path}: is no ordinary file"
+
+
+def test_a_file_that_is_too_large_is_refused(certificates: Plant, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(MAX_PEM_BYTES + 1)
+    with pytest.raises(CertificateError, match=r"tls_client_ca: .*file: is larger than 16 MiB"):
+        Certificates(settings(certificates, tls_client_ca=str(path)))
 
 
 def test_a_certificate_of_a_version_that_there_is_not_is_refused(certificates: Plant, tmp_path: Path) -> None:
