@@ -23,12 +23,14 @@ _LIST: Final = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----",
 _FOR_EVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
+Name = tuple[frozenset[tuple[str, bytes]], ...]
+"""Of an authority, as it is compared: a name can be written in more than one way, and its bytes say how."""
+
+
 class Issue(NamedTuple):
     """One certificate: whose, and the number that it has there."""
 
-    authority: bytes
-    """Its name, as DER."""
-
+    authority: Name
     number: int
 
 
@@ -38,6 +40,20 @@ class Revoked(NamedTuple):
     certificates: frozenset[Issue] = frozenset()
     until: datetime = _FOR_EVER
     """When the first list of an authority that hasn't ended itself ends, UTC."""
+
+
+def compared(name: "x509.Name") -> Name:
+    """A name such that two are equal if they are to the library that judges at handshakes.
+
+    Kinds of strings make no difference, nor do capitals of ASCII or the amount of white space (RFC 5280).
+    """
+    return tuple(
+        frozenset((each.oid.dotted_string, _plain(each.value)) for each in part) for part in name.rdns
+    )
+
+
+def _plain(value: str | bytes) -> bytes:
+    return b" ".join(value.encode().split()).lower() if isinstance(value, str) else value
 
 
 def load_revoked(context: ssl.SSLContext, path: Path, authorities: "Sequence[x509.Certificate]") -> Revoked:
@@ -131,7 +147,8 @@ def _check_dates(
 
 def _is_of(found: "x509.CertificateRevocationList", authority: "x509.Certificate") -> bool:
     try:
-        return found.issuer == authority.subject and found.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
+        is_named = compared(found.issuer) == compared(authority.subject)
+        return is_named and found.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
     except TypeError:  # a key of a kind that signs no lists
         return False
 
@@ -139,7 +156,7 @@ def _is_of(found: "x509.CertificateRevocationList", authority: "x509.Certificate
 def _issues(found: "x509.CertificateRevocationList") -> Iterator[Issue]:
     from cryptography import x509  # noqa: PLC0415
 
-    authority = found.issuer.public_bytes()
+    authority = compared(found.issuer)
     for entry in found:
         try:
             reason = entry.extensions.get_extension_for_class(x509.CRLReason).value.reason

@@ -21,7 +21,7 @@ import structlog
 
 from ingest.errors import CertificateError, HandshakeError
 from ingest.reasons import WhyRefused
-from ingest.revocation import Issue, Revoked, load_revoked
+from ingest.revocation import Issue, Revoked, compared, load_revoked
 from ingest.settings import IngestSettings
 from storage.files import MAX_PEM_BYTES, read_ordinary
 
@@ -118,7 +118,7 @@ def issue_of(certificate: bytes) -> Issue:
         found = x509.load_der_x509_certificate(certificate)
     except (ValueError, x509.InvalidVersion) as error:
         raise HandshakeError(WhyRefused.TLS_FAILED, "a certificate that can't be read") from error
-    return Issue(found.issuer.public_bytes(), found.serial_number)
+    return Issue(compared(found.issuer), found.serial_number)
 
 
 def _load(settings: IngestSettings) -> _Loaded:

@@ -15,12 +15,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
 from headrace.authority import make_authority, make_device, make_server, read_authority
 from headrace.revoking import make_list, revoke
 from ingest import revocation
 from ingest.errors import CertificateError
+from ingest.revocation import compared
 from ingest.settings import IngestSettings
 from ingest.tls import Certificates
 from parser.settings import Rules
@@ -95,6 +98,57 @@ async def test_who_is_here_with_a_certificate_that_is_revoked_is_cut_off(plant: 
         await other.send(RECORD)
         await reached(lambda: shop.records == 2, "the other's record")
         await other.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("Plant", _ASN1Type.PrintableString),
+        ("Plant", _ASN1Type.BMPString),
+        (" pLANT  ", _ASN1Type.UTF8String),
+    ],
+)
+async def test_a_list_may_write_its_authority_otherwise(plant: Plant, name: str, kind: _ASN1Type) -> None:
+    """The library at handshakes knows it again, so who is here is cut off by it, too."""
+    async with floor(listing(plant)) as shop:
+        thief = await connect(shop, client(plant, "E0001"))
+        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name, _type=kind)])
+        (plant.folder / "ca.crl").write_bytes(_naming(plant, issuer, "E0001"))
+        assert shop.listener.certificates is not None
+        await shop.listener.certificates.renew()
+        shop.listener.change(listing(plant), Rules())
+        await thief.rest()
+        await reached(lambda: shop.closed, "the end")
+        assert [end.why for end in shop.closed] == ["revoked"]
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await first_word(shop, client(plant, "E0001"))
+        await reached(lambda: refused(shop, "tls_failed") == 1, "the refusal")
+        other = await connect(shop, client(plant, "E0002"))
+        await other.close()
+
+
+def _naming(plant: Plant, issuer: x509.Name, device: str) -> bytes:
+    """A list of this plant under this name, with one machine on it."""
+    now = datetime.now(UTC)
+    number = x509.load_pem_x509_certificate(plant.devices[device].certificate.read_bytes()).serial_number
+    entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now - DAY).build()
+    builder = x509.CertificateRevocationListBuilder(
+        issuer, now - DAY, now + DAY, revoked_certificates=[entry]
+    )
+    return builder.sign(read_authority(plant.folder).key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Plant", "Plant 2"), ("Plant A", "PlantA"), ("\N{LATIN CAPITAL LETTER A WITH DIAERESIS}", "A")],
+)
+def test_names_that_differ_are_of_different_authorities(one: str, other: str) -> None:
+    assert (
+        len({compared(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)])) for each in (one, other)})
+        == 2
+    )
+    kinds = (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
+    assert len({compared(x509.Name([x509.NameAttribute(kind, one)])) for kind in kinds}) == 2
 
 
 async def test_who_is_at_the_door_when_a_certificate_is_revoked_does_not_get_in(plant: Plant) -> None:
