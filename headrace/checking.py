@@ -184,7 +184,8 @@ def _share_a_disk(one: Path, other: Path) -> bool:
 
 def _size(folder: Path) -> int:
     """What lies in it already, and in the folders of workers there."""
-    files = [path for place in (folder, *folder.glob("worker-*")) for path in _listed(place)]
+    workers = [path for path in _listed(folder) if path.name.startswith("worker-")]
+    files = [path for place in (folder, *workers) for path in _listed(place)]
     return sum(status.st_size for path in files if (status := _status(path)) is not None)
 
 

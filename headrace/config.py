@@ -26,6 +26,9 @@ MAX_BYTES: Final = 4 * MIB
 """Of the file: lists of devices for tens of thousands of gateways."""
 
 
+_DEEP: Final = "holds tables or lists within one another, too many to be read"
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All sections; each may be missing."""
 
@@ -67,6 +70,10 @@ def load_config(path: Path | None) -> Config:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
+    except ValueError as error:  # what the reader of TOML leaves to Python, which turns long ones down
+        raise ConfigError(f"{path}: holds a number with thousands of digits") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: {_DEEP}") from error
     return decode_config(content, str(path))
 
 
@@ -76,10 +83,12 @@ def decode_config(content: dict[str, Any], source: str) -> Config:
     Raises:
         ConfigError: a key is unknown or its value is not what it has to be.
     """
-    if (key := next(_too_long(content), None)) is not None:
-        raise ConfigError(f"{source}: {key}: an integer of TOML has 64 bits at most")
     try:
+        if (key := next(_too_long(content), None)) is not None:
+            raise ConfigError(f"{source}: {key}: an integer of TOML has 64 bits at most")
         return msgspec.convert(content, Config)
+    except RecursionError as error:
+        raise ConfigError(f"{source}: {_DEEP}") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_explain(str(error))}") from None
 

@@ -7,6 +7,7 @@ import msgspec
 
 from parser.block import MAX_NODE
 from parser.reference import read_device_id
+from storage.files import check_paths
 
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
@@ -107,10 +108,8 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             ValueError: the message begins with the key.
         """
         _check_tls(self)
-        try:
-            self.host.encode("idna")
-        except UnicodeError:
-            raise ValueError(f"host: {self.host!r} is no address, and no name of a host") from None
+        if not _can_be_host(self.host):
+            raise ValueError(f"host: {self.host!r} is no address, and no name of a host")
         if self.ack_port and self.ack_port == self.port:
             raise ValueError(
                 f"ack_port: {self.ack_port} is port already, where nobody is acknowledged anything"
@@ -126,7 +125,15 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return () if identity is None else (identity, *self.identities.get(identity, ()))
 
 
+def _can_be_host(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode("idna")
+    except UnicodeError:
+        return False
+
+
 def _check_tls(settings: IngestSettings) -> None:
+    check_paths(settings, "tls_cert", "tls_key", "tls_client_ca", "tls_client_crl")
     if settings.tls_cert is None and settings.tls_key is not None:
         raise ValueError("tls_cert: is needed beside tls_key")
     if settings.tls_key is None and settings.tls_cert is not None:
@@ -155,3 +162,11 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     keep_hours: Annotated[float, msgspec.Meta(ge=0, le=876_000)] = 0.0
     """How long blocks stay that every sink has passed, within `max_bytes`."""
+
+    def __post_init__(self) -> None:
+        """Refuse a path that can be none.
+
+        Raises:
+            ValueError: the message begins with the key.
+        """
+        check_paths(self, "path")

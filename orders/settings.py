@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from storage.files import check_paths
+
 _Path = Annotated[str, msgspec.Meta(min_length=1)]
 _Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=60)]
@@ -31,6 +33,14 @@ class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     lockout_s: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 300.0
     """For how long; each further wrong password begins it anew."""
 
+    def __post_init__(self) -> None:
+        """Refuse a path that can be none.
+
+        Raises:
+            ValueError: the message begins with the key.
+        """
+        check_paths(self, "path")
+
 
 class OrderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[orders]`: the supplier's MES. Its token comes from `HEADRACE_MES_TOKEN`."""
@@ -49,6 +59,14 @@ class OrderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     max_waiting: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 256
     """Orders under way at one time; above that 503 is answered at once."""
+
+    def __post_init__(self) -> None:
+        """Refuse a path that can be none.
+
+        Raises:
+            ValueError: the message begins with the key.
+        """
+        check_paths(self, "path")
 
 
 class KeepDays(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,3 +91,11 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     stderr_level: StderrLevel = "info"
     """What the processes say on standard error, from this level on; rows are written of every level."""
+
+    def __post_init__(self) -> None:
+        """Refuse a path that can be none.
+
+        Raises:
+            ValueError: the message begins with the key.
+        """
+        check_paths(self, "path")

@@ -1,7 +1,8 @@
-"""Reading files that people put there: configurations, certificates, keys.
+"""Files that people name: configurations, certificates, keys, and where databases are.
 
 A pipe or a device in such a place would make who reads it wait for ever, and with him whoever waits for him;
-a file of any size would take all memory. So neither is read.
+a file of any size would take all memory. So neither is read. A name that no file can have is refused where it
+is configured, before anybody is asked for the file.
 """
 
 import errno
@@ -10,9 +11,32 @@ import stat
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 MIB: Final = 1 << 20
 MAX_PEM_BYTES: Final = 16 * MIB
 """Of certificates, keys and lists of revoked ones: 200 000 of these."""
+
+_LONGEST_NAME: Final = 240
+_LONGEST_PATH: Final = 3_840
+"""Less than the kernel's 255 and 4095 bytes: names of ours are made of these, and lie in such a folder."""
+
+
+def check_paths(settings: msgspec.Struct, *keys: str) -> None:
+    """Refuse what can't be the path of any file, under these keys of a section.
+
+    Raises:
+        ValueError: the message begins with the key.
+    """
+    for key in keys:
+        path = getattr(settings, key) or ""
+        if "\0" in path:
+            raise ValueError(f"{key}: a path can't have the character U+0000 in it")
+        names = [os.fsencode(name) for name in path.split("/")]
+        if len(b"/".join(names)) > _LONGEST_PATH or max(map(len, names)) > _LONGEST_NAME:
+            raise ValueError(
+                f"{key}: a path has {_LONGEST_PATH} bytes at most, and {_LONGEST_NAME} in each of its names"
+            )
 
 
 def read_ordinary(path: Path, max_bytes: int) -> bytes:

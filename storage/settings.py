@@ -4,6 +4,8 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from storage.files import check_paths
+
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _SQLITE_LINGER_S: Final = 0.1
 
@@ -13,6 +15,14 @@ class SqliteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     path: Annotated[str, msgspec.Meta(min_length=1)] = "data/headrace.db"
     """Its file; `-wal` and `-shm` lie beside it while it is open."""
+
+    def __post_init__(self) -> None:
+        """Refuse a path that can be none.
+
+        Raises:
+            ValueError: the message begins with the key.
+        """
+        check_paths(self, "path")
 
 
 class CassandraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,11 +68,12 @@ class CassandraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Requests under way at one time, at most; how many there are follows what the cluster can take."""
 
     def __post_init__(self) -> None:
-        """Refuse half an identity.
+        """Refuse half an identity, and paths that can be none.
 
         Raises:
             ValueError: the message begins with the key.
         """
+        check_paths(self, "tls_ca", "tls_cert", "tls_key")
         if (self.tls_cert is None) is not (self.tls_key is None):
             raise ValueError("tls_cert: comes with tls_key, or neither is set")
         if self.tls_cert is not None and self.tls_ca is None:

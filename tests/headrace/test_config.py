@@ -1,14 +1,18 @@
 """What a wrong configuration gets: the file, the key, and what would be right; exit status 2."""
 
+import asyncio
 import os
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
 from headrace.cli import main
 from headrace.config import MAX_BYTES, Config, load_config
 from headrace.errors import ConfigError
+from headrace.reload import Reloader, values
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,7 +76,38 @@ WRONG = [
     ("[web]\nport = 1", "web", "http"),
     ("ingest = 5", "ingest", "object"),
     ("[ingest\nport = 1", "is not TOML", "line 1"),
+    ('[ingest]\nhost = "a\\u0000b"', "[ingest] host", "no name of a host"),
 ]
+ODD = {
+    "a number of 5000 digits": ("[ingest]\nport = " + "1" * 5000, "a number with thousands of digits"),
+    "one in base 16": ("[ingest]\nport = 0x" + "1" * 5000, "[ingest] port: an integer of TOML has 64 bits"),
+    "lists within lists": ("x = " + "[" * 5000 + "]" * 5000, "within one another"),
+    "tables within tables": ("[" + ".".join("a" * 3000) + "]\nb = 1", "within one another"),
+    "tables on one line": ("x = " + "{a = " * 3000 + "1" + "}" * 3000, "within one another"),
+}
+"""By what it is: a file that no person writes, and what is said of it."""
+
+PATHS = [
+    ("[journal]", "path", ""),
+    ("[storage.sqlite]", "path", ""),
+    ("[storage.cassandra]", "tls_ca", ""),
+    ("[storage.cassandra]", "tls_cert", "tls_ca = 'a'\ntls_key = 'b'"),
+    ("[storage.cassandra]", "tls_key", "tls_ca = 'a'\ntls_cert = 'b'"),
+    ("[accounts]", "path", ""),
+    ("[orders]", "path", ""),
+    ("[log]", "path", ""),
+    ("[mes]", "path", ""),
+    ("[ingest]", "tls_cert", "tls_key = 'a'"),
+    ("[ingest]", "tls_key", "tls_cert = 'a'"),
+    ("[ingest]", "tls_client_ca", "tls_cert = 'a'\ntls_key = 'b'"),
+    ("[ingest]", "tls_client_crl", "tls_cert = 'a'\ntls_key = 'b'\ntls_client_ca = 'c'"),
+]
+NO_PATHS = {
+    "a\\u0000b": "can't have the character U+0000 in it",
+    "a" * 5000: "has 3840 bytes at most",
+    "a/" * 2000: "has 3840 bytes at most",
+    "\N{LATIN SMALL LETTER A WITH DIAERESIS}" * 125: "240 in each of its names",
+}
 
 
 @pytest.mark.parametrize(("content", "key", "right"), WRONG, ids=[content for content, _, _ in WRONG])
@@ -88,6 +123,51 @@ def test_a_wrong_file_is_named_with_its_key_and_what_would_be_right(
     assert key in result.output
     assert right in result.output
     assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_file_that_no_person_writes_is_refused_like_any_other(odd: str, tmp_path: Path) -> None:
+    """By a reload as well, which says no more of it than its line."""
+    content, said = ODD[odd]
+    path = tmp_path / "odd.toml"
+    path.write_text(content)
+    result = CliRunner().invoke(main, ["check-config", "--config", str(path)])
+    assert result.exit_code == 2
+    assert result.output.startswith(f"headrace: {path}: ")
+    assert said in result.output
+    assert result.output.count("\n") == 1
+    with capture_logs() as lines:
+        asyncio.run(Reloader(path, Config(), _nobody).reload())
+    assert lines == [
+        {
+            "event": "configuration_refused",
+            "log_level": "error",
+            "reason": result.output.removeprefix("headrace: ").rstrip("\n"),
+        }
+    ]
+
+
+async def _nobody(_: Config) -> None:
+    raise AssertionError("nothing is taken over")
+
+
+@pytest.mark.parametrize(("section", "key", "beside"), PATHS)
+def test_what_can_be_no_path_is_refused(section: str, key: str, beside: str, tmp_path: Path) -> None:
+    """Before anybody looks for the file."""
+    path = tmp_path / "wrong.toml"
+    for text, said in NO_PATHS.items():
+        path.write_text(f'{section}\n{beside}\n{key} = "{text}"\n')
+        with pytest.raises(ConfigError) as error:
+            load_config(path)
+        assert str(error.value).startswith(f"{path}: {section} {key}: a path ")
+        assert said in str(error.value)
+
+
+def test_every_path_is_tried_here() -> None:
+    """So that a new one is refused, too."""
+    named = {(section.strip("[]"), key) for section, key, _ in PATHS}
+    found = {tuple(key.rsplit(".", 1)) for key, _ in values(Config()) if re.search(r"\.(path|tls_\w+)$", key)}
+    assert found == named
 
 
 def test_a_named_file_must_exist(tmp_path: Path) -> None:
