@@ -16,12 +16,12 @@ Each costs a look-up or two, however many connections there are.
 
 from collections import Counter
 from collections.abc import Callable, Hashable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
-from ingest.addresses import counted_as, parsed
+from ingest.addresses import counted_as, parsed, parsed_network
 from ingest.buckets import Bucket
 from ingest.descriptors import room_for
 from ingest.metrics import IngestMetrics
@@ -110,7 +110,7 @@ class Admission:
     def change(self, settings: IngestSettings) -> None:
         """Go by these limits from now on; who is within stays counted."""
         self._settings = settings
-        self._allow: list[IPv4Network | IPv6Network] = [ip_network(network) for network in settings.allow]
+        self._allow: list[IPv4Network | IPv6Network] = [parsed_network(each) for each in settings.allow]
         if settings.max_connects_per_minute != self._often:
             self._often = settings.max_connects_per_minute
             self._comings.clear()

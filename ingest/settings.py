@@ -1,10 +1,10 @@
 """`[ingest]` and `[journal]`: how machines are listened to, and where their bytes are kept first."""
 
-from ipaddress import ip_network
 from typing import Annotated, Final, Literal
 
 import msgspec
 
+from ingest.addresses import parsed_network
 from parser.block import MAX_NODE
 from parser.reference import read_device_id
 from storage.files import check_paths
@@ -116,7 +116,7 @@ class IngestSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             )
         for network in self.allow:
             try:
-                ip_network(network)
+                parsed_network(network)
             except ValueError as error:
                 raise ValueError(f"allow: {error}; for example '192.168.7.0/24'") from None
 

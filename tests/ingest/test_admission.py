@@ -61,6 +61,24 @@ def test_an_address_is_in_its_network_however_it_is_written(address: str, among:
     assert door.refused("not_allowed") == (not among)
 
 
+@pytest.mark.parametrize(
+    ("network", "address", "among"),
+    [
+        ("::ffff:10.0.0.0/104", "10.1.2.3", True),
+        ("::ffff:10.0.0.0/104", "::ffff:10.1.2.3", True),
+        ("::ffff:10.0.0.0/104", "11.1.2.3", False),
+        ("::ffff:10.1.2.3", "10.1.2.3", True),
+        ("::ffff:0:0/96", "192.168.7.2", True),
+        ("::ffff:0:0/96", "2001:db8::1", False),
+        ("::/0", "192.168.7.2", False),
+        ("::/0", "2001:db8::1", True),
+    ],
+)
+def test_a_network_of_ipv4_is_one_however_it_is_written(network: str, address: str, among: bool) -> None:  # noqa: FBT001  # a column
+    """As an IPv6 socket shows its addresses, too: who wrote it so would let nobody in."""
+    assert Door(IngestSettings(allow=(network,))).admission.allows(address) is among
+
+
 def test_places_are_given_back_once() -> None:
     door = Door(IngestSettings(max_connections=2))
     first, second, third = Caller(), Caller(), Caller()
