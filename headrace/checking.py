@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
 from headrace.config import Config
-from headrace.databases import files
+from headrace.finding import Finding
+from headrace.reach import changeable_files, listed, readable_files, status_of
 from ingest.errors import CertificateError
 from ingest.tls import Certificates
 
@@ -27,41 +28,26 @@ _SHARES: Final = (
     "max_records_per_s",
     "max_bytes_per_s",
 )
-_OTHERS: Final = 0o077
-_OTHERS_PASS: Final = 0o011
 _SOON: Final = timedelta(days=14)
-_COMPANIONS: Final = ("", "-wal", "-shm")
 
 _log = structlog.get_logger("headrace")
 
 
-class Finding(NamedTuple):
-    """Something unwise."""
-
-    key: str
-    reason: str
-    right: str
-    """What would be right."""
-
-    def __str__(self) -> str:
-        """In one line."""
-        return f"{self.key}: {self.reason}; {self.right}"
-
-
-def of_config(config: Config) -> list[Finding]:
-    """What is unwise about a configuration on this machine.
+def of_config(config: Config, source: Path | None) -> list[Finding]:
+    """What is unwise about a configuration on this machine, which stands in this file or is the defaults.
 
     Raises:
         CertificateError: it names certificates that can't be used.
     """
-    checks = (_machines, _certificates, _pages, _journal_disk, _readable_files)
-    return [finding for check in checks for finding in check(config)]
+    checks = (_machines, _certificates, _pages, _journal_disk, readable_files)
+    found = [finding for check in checks for finding in check(config)]
+    return [*found, *changeable_files(config, source)]
 
 
-def say(config: Config) -> None:
+def say(config: Config, source: Path | None) -> None:
     """Log what is unwise about serving this, once each."""
     try:
-        found = of_config(config)
+        found = of_config(config, source)
     except CertificateError as error:  # they were good a moment ago, when the listeners took them
         found = [Finding("[ingest] tls_cert", str(error), "the next reload or start would be refused")]
     for finding in (*found, *of_process()):
@@ -175,7 +161,7 @@ def _journal_disk(config: Config) -> Iterator[Finding]:
 def _existing(path: Path) -> Path:
     """The path, or the folder in which it will be made."""
     whole = path.absolute()
-    return next(found for found in (whole, *whole.parents) if _status(found) is not None)
+    return next(found for found in (whole, *whole.parents) if status_of(found) is not None)
 
 
 def _share_a_disk(one: Path, other: Path) -> bool:
@@ -184,59 +170,9 @@ def _share_a_disk(one: Path, other: Path) -> bool:
 
 def _size(folder: Path) -> int:
     """What lies in it already, and in the folders of workers there."""
-    workers = [path for path in _listed(folder) if path.name.startswith("worker-")]
-    files = [path for place in (folder, *workers) for path in _listed(place)]
-    return sum(status.st_size for path in files if (status := _status(path)) is not None)
-
-
-def _status(path: Path) -> os.stat_result | None:
-    """None for what is not there, or not for us to see."""
-    try:
-        return path.stat()
-    except OSError:
-        return None
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
-
-
-# Who can read.
-
-
-def _readable_files(config: Config) -> Iterator[Finding]:
-    journal = Path(config.journal.path)
-    if any(_is_exposed(path) for path in (journal, *_listed(journal))):
-        yield _readable("[journal] path", journal, f"chmod -R go= {journal}")
-    for key, path in _single_files(config):
-        if any(_is_exposed(Path(f"{path}{suffix}")) for suffix in _COMPANIONS):
-            yield _readable(key, path, f"chmod go= {path}*")
-
-
-def _single_files(config: Config) -> Iterator[tuple[str, Path]]:
-    """Databases and private keys, with the keys that name them."""
-    for file in files(config).values():
-        section, _, key = file.tables.setting.rpartition(".")
-        yield f"[{section}] {key}", file.path
-    keys = {"ingest": config.ingest.tls_key, "storage.cassandra": config.storage.cassandra.tls_key}
-    yield from ((f"[{section}] tls_key", Path(key)) for section, key in keys.items() if key is not None)
-
-
-def _readable(key: str, path: Path, right: str) -> Finding:
-    return Finding(key, f"other users of this machine get at {path}", right)
-
-
-def _is_exposed(path: Path) -> bool:
-    """Whether others have any right to it, and its folder lets them through."""
-    own, folder = _status(path), _status(path.absolute().parent)
-    return (
-        own is not None
-        and folder is not None
-        and bool(own.st_mode & _OTHERS and folder.st_mode & _OTHERS_PASS)
-    )
+    workers = [path for path in listed(folder) if path.name.startswith("worker-")]
+    files = [path for place in (folder, *workers) for path in listed(place)]
+    return sum(status.st_size for path in files if (status := status_of(path)) is not None)
 
 
 # What the process is.

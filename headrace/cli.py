@@ -91,7 +91,7 @@ async def _serve(
         told = told_to_stop()
         async with start(config) as running, reloading(Reloader(source, config, running.take_over), heard):
             # Not before, so that a start that is refused says why and nothing else.
-            await asyncio.to_thread(checking.say, config)
+            await asyncio.to_thread(checking.say, config, source)
             _greet(running)
             await told.wait()
 
@@ -139,8 +139,9 @@ def demo(machines: int) -> None:
 @reporting_errors
 def check_config(config_path: Path | None) -> None:
     """Say whether the configuration can be used, and what is wrong with it."""
-    findings = checking.of_config(load_config(config_path))
-    click.echo(f"{source_of(config_path) or 'the defaults'}: good")
+    source = source_of(config_path)
+    findings = checking.of_config(load_config(source), source)
+    click.echo(f"{source or 'the defaults'}: good")
     for finding in findings:
         click.echo(f"warning: {finding}", err=True)
 

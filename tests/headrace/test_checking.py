@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
@@ -40,7 +40,7 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_defaults_are_wise() -> None:
     """Nothing to say where nothing was changed."""
-    assert checking.of_config(Config()) == []
+    assert checking.of_config(Config(), None) == []
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "0", "0x0", "0.0", "::", "0:0::0", "::ffff:0.0.0.0", ""])  # noqa: S104
@@ -102,7 +102,7 @@ def test_pages_without_https_on_the_network_are_warned_of() -> None:
 def test_a_journal_that_has_no_room_to_grow_is_warned_of(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     """What it holds already counts as its room, a worker's too; that the tables lie there too is said."""
     _disk(monkeypatch, total=100 * GIB, free=3 * GIB)
-    (finding,) = checking.of_config(Config())
+    (finding,) = checking.of_config(Config(), None)
     assert finding.key == "[journal] max_bytes"
     assert "tables" in finding.reason
     journal = Path("data/journal") / place
@@ -111,7 +111,7 @@ def test_a_journal_that_has_no_room_to_grow_is_warned_of(monkeypatch: pytest.Mon
     with (journal / "00000001.db").open("wb") as segment:
         segment.truncate(GIB)  # takes no room itself
     (journal / "00000001.db").chmod(0o600)
-    assert checking.of_config(Config()) == []
+    assert checking.of_config(Config(), None) == []
 
 
 def test_a_journal_that_takes_most_of_the_tables_disk_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,13 +140,13 @@ def test_a_database_that_others_can_read_is_warned_of(key: str, path: str, suffi
     file.parent.chmod(0o755)
     file.touch()
     file.chmod(0o640)
-    (finding,) = checking.of_config(Config())
+    (finding,) = checking.of_config(Config(), None)
     assert (finding.key, finding.right) == (key, f"chmod go= {path}*")
     file.parent.chmod(0o700)
-    assert checking.of_config(Config()) == []
+    assert checking.of_config(Config(), None) == []
     file.parent.chmod(0o755)
     file.chmod(0o600)
-    assert checking.of_config(Config()) == []
+    assert checking.of_config(Config(), None) == []
 
 
 def test_a_journal_that_others_can_read_is_warned_of_once() -> None:
@@ -157,9 +157,9 @@ def test_a_journal_that_others_can_read_is_warned_of_once() -> None:
     journal.chmod(0o755)
     for number in range(3):
         (journal / f"0000000{number}.db").touch()
-    assert [finding.key for finding in checking.of_config(Config())] == ["[journal] path"]
+    assert [finding.key for finding in checking.of_config(Config(), None)] == ["[journal] path"]
     journal.chmod(0o700)
-    assert checking.of_config(Config()) == []
+    assert checking.of_config(Config(), None) == []
 
 
 def test_a_private_key_that_others_can_read_is_warned_of() -> None:
@@ -171,6 +171,102 @@ def test_a_private_key_that_others_can_read_is_warned_of() -> None:
     settings = {"storage": {"cassandra": {"tls_ca": "ca", "tls_cert": "cert", "tls_key": "key"}}}
     assert _keys(settings) == ["[storage.cassandra] tls_key"]
     Path("key").chmod(0o600)
+    assert _keys(settings) == []
+
+
+@pytest.mark.parametrize("key", ["[storage.cassandra] tls_key", "[accounts] path"])
+def test_what_lies_elsewhere_is_looked_at_there(key: str) -> None:
+    """A link in a folder of one's own keeps nobody from what it leads to; what it leads to is named."""
+    mine, shared = Path("mine").absolute(), Path("shared").absolute()
+    mine.mkdir(mode=0o700)
+    shared.mkdir()
+    shared.chmod(0o755)
+    for name in ("ca", "cert", "key"):
+        (shared / name).touch()
+        (shared / name).chmod(0o644)
+    (mine / "key").symlink_to(shared / "key")
+    tls = {"tls_ca": "shared/ca", "tls_cert": "shared/cert", "tls_key": "mine/key"}
+    settings: dict[str, Any] = {
+        "[storage.cassandra] tls_key": {"storage": {"cassandra": tls}},
+        "[accounts] path": {"accounts": {"path": "mine/key"}},
+    }
+    config = decode_config(settings[key], "a file")
+    (finding,) = checking.of_config(config, None)
+    assert (finding.key, finding.right) == (key, f"chmod go= {shared / 'key'}*")
+    shared.chmod(0o700)
+    mine.chmod(0o755)
+    assert checking.of_config(config, None) == []
+
+
+def test_what_stands_beside_the_target_of_a_link_is_looked_at_too() -> None:
+    """A database writes its log where it really lies."""
+    shared = Path("shared").absolute()
+    shared.mkdir()
+    shared.chmod(0o755)
+    for name, mode in (("log.db", 0o600), ("log.db-wal", 0o644)):
+        (shared / name).touch()
+        (shared / name).chmod(mode)
+    Path("link.db").symlink_to(shared / "log.db")
+    assert _keys({"log": {"path": "link.db"}}) == ["[log] path"]
+
+
+def test_what_says_who_is_let_in_is_warned_of_where_others_can_change_it(certificates: Certificates) -> None:
+    """The configuration itself, authorities and lists; by its own rights, or as its folder is everybody's."""
+    folder = Path("shared").absolute()
+    folder.mkdir()
+    folder.chmod(0o755)
+    listing = make_list(certificates.folder).path
+    source, authorities, revoked = folder / "config.toml", folder / "ca.pem", folder / "ca.crl"
+    source.touch(mode=0o644)
+    shutil.copy(certificates.ca, authorities)
+    shutil.copy(listing, revoked)
+    config = decode_config(
+        {
+            "ingest": {
+                "tls_cert": str(certificates.server.certificate),
+                "tls_key": str(certificates.server.key),
+                "tls_client_ca": str(authorities),
+                "tls_client_crl": str(revoked),
+                "bind_identity": True,
+            }
+        },
+        "a file",
+    )
+    named = {
+        "configuration": source,
+        "[ingest] tls_client_ca": authorities,
+        "[ingest] tls_client_crl": revoked,
+    }
+    for path in named.values():
+        path.chmod(0o644)
+    assert checking.of_config(config, source) == []
+    for key, path in named.items():
+        for mode in (0o666, 0o664):
+            path.chmod(mode)
+            (finding,) = checking.of_config(config, source)
+            assert (finding.key, finding.right) == (key, f"chmod go-w {path}")
+        folder.chmod(0o700)
+        assert checking.of_config(config, source) == [], "nobody gets there"
+        folder.chmod(0o755)
+        path.chmod(0o644)
+    folder.chmod(0o777)
+    found = checking.of_config(config, source)
+    assert [(each.key, each.right) for each in found] == [(key, f"chmod go-w {folder}") for key in named]
+    folder.chmod(0o1777)
+    assert checking.of_config(config, source) == [], "as in /tmp"
+
+
+def test_the_authority_of_the_database_is_warned_of_where_others_can_change_it() -> None:
+    """Who can write it can stand in for the nodes; where a link lies counts as well as where it leads."""
+    elsewhere = Path("elsewhere").absolute()
+    elsewhere.mkdir(mode=0o700)
+    (elsewhere / "ca").touch(mode=0o600)
+    Path("everybodys").mkdir()
+    Path("everybodys").chmod(0o777)
+    Path("everybodys/ca").symlink_to(elsewhere / "ca")
+    settings = {"storage": {"cassandra": {"tls_ca": "everybodys/ca"}}}
+    assert _keys(settings) == ["[storage.cassandra] tls_ca"]
+    Path("everybodys").chmod(0o755)
     assert _keys(settings) == []
 
 
@@ -188,10 +284,10 @@ def test_certificates_that_end_soon_are_warned_of(tmp_path: Path) -> None:
     }
     assert _keys({"ingest": files}) == []
     make_server(tmp_path, ["localhost"], days=13, force=True)
-    (finding,) = checking.of_config(decode_config({"ingest": files}, "a file"))
+    (finding,) = checking.of_config(decode_config({"ingest": files}, "a file"), None)
     assert (finding.key, "ends on 2" in finding.reason) == ("[ingest] tls_cert", True)
     with capture_logs() as lines:
-        checking.say(decode_config({"ingest": {**files, "tls_key": "gone"}}, "a file"))
+        checking.say(decode_config({"ingest": {**files, "tls_key": "gone"}}, "a file"), None)
     assert next(line["key"] for line in lines if line["event"] == "unwise") == "[ingest] tls_cert"
     server.key.unlink()
     path = tmp_path / "config.toml"
@@ -225,6 +321,19 @@ def test_check_config_shows_them_and_calls_the_file_good(tmp_path: Path) -> None
     assert "allow limits it" in lines[0]
 
 
+def test_check_config_shows_that_others_can_change_the_file(tmp_path: Path) -> None:
+    """Whatever stands in it, as that may be another thing tomorrow."""
+    tmp_path.chmod(0o755)
+    path = tmp_path / "config.toml"
+    path.touch()
+    path.chmod(0o666)
+    result = CliRunner().invoke(main, ["check-config", "--config", str(path)])
+    assert result.exit_code == 0
+    assert result.stderr == (
+        f"warning: configuration: other users of this machine can change {path}; chmod go-w {path}\n"
+    )
+
+
 def test_a_server_says_them_at_its_start_once_each(server: Server) -> None:
     """With key, reason, and what would be right."""
     server.configure({"ingest": {"host": "0.0.0.0"}})  # noqa: S104
@@ -239,7 +348,7 @@ def test_a_server_says_them_at_its_start_once_each(server: Server) -> None:
 
 
 def _keys(content: Mapping[str, object]) -> list[str]:
-    return [finding.key for finding in checking.of_config(decode_config(dict(content), "a file"))]
+    return [finding.key for finding in checking.of_config(decode_config(dict(content), "a file"), None)]
 
 
 def _disk(monkeypatch: pytest.MonkeyPatch, *, total: int, free: int) -> None:
