@@ -1,17 +1,20 @@
 """TLS to a cluster, at its socket: whose name is believed, and what of ours is shown."""
 
+import os
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from headrace.authority import Pair, make_server
 from storage.cassandra.connect import Connected
-from storage.errors import StoreUnavailableError
+from storage.errors import SchemaError, StoreUnavailableError
 from storage.settings import CassandraSettings
 from tests.support.certificates import Certificates
 
@@ -88,6 +91,19 @@ def test_our_certificate_is_shown_to_a_node_that_asks(certificates: Certificates
         assert listener.calls
         assert all("gateway-1" in call.name for call in listener.calls)
         assert {call.first[0] for call in listener.calls} == {_VERSION_4}
+
+
+@pytest.mark.parametrize("key", ["tls_ca", "tls_cert", "tls_key"])
+def test_a_pipe_in_place_of_a_file_is_refused(certificates: Certificates, tmp_path: Path, key: str) -> None:
+    """Before anybody is connected to, and without waiting for who writes into it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with listening(certificates.server, certificates) as (listener, settings):
+        with pytest.raises(
+            SchemaError, match=r"pipe: no certificate can be read there: .*is no ordinary file"
+        ):
+            Connected(msgspec.structs.replace(settings, **{key: str(pipe)}))
+        assert not listener.calls
 
 
 def test_a_node_with_another_name_hears_nothing(certificates: Certificates) -> None:
