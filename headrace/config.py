@@ -25,7 +25,6 @@ DEFAULT_FILE: Final = Path("config.toml")
 MAX_BYTES: Final = 4 * MIB
 """Of the file: lists of devices for tens of thousands of gateways."""
 
-
 _DEEP: Final = "holds tables or lists within one another, too many to be read"
 
 
