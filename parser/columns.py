@@ -44,7 +44,7 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     """Its place in the payload, in bytes."""
 
     raw: bytes
-    """Its bytes, up to the limit of a record's length, without the delimiter and white space before it."""
+    """Its bytes, up to the limit of a record's length, without the delimiter."""
 
     verdict: Refused
 
@@ -113,7 +113,7 @@ def _oversize(spans: Spans, rules: Rules) -> dict[int, Reason]:
     """The records that are too long as they came, white space before them left out."""
     limit = rules.max_record_bytes
     long = np.flatnonzero(spans.lengths > limit)
-    return {index: Reason.OVERSIZE for index, _, raw in spans.begun(long, rules) if len(raw) > limit}
+    return {index: Reason.OVERSIZE for index, _, raw in spans.records(long, rules) if len(raw) > limit}
 
 
 def _read_clean(spans: Spans, rules: Rules) -> Table | None:
@@ -190,7 +190,7 @@ def _judge(
     accepted: list[Accepted] = []
     places: list[int] = []
     rejects: list[Reject] = []
-    for index, start, raw in spans.begun(suspects, rules):
+    for index, start, raw in spans.records(suspects, rules):
         reason = condemned.get(index)
         verdict = parse_record(raw, rules) if reason is None else refuse(reason, raw, rules)
         if isinstance(verdict, Accepted):

@@ -6,7 +6,7 @@ be. Bytes go in, chunks come out; there is no socket and no clock here.
 
 Every chunk is whole: its bytes hold exactly as many delimiters as it has records. What follows the last
 delimiter when a stream ends is given the delimiter it lacks, and the chunk's ending says how it came.
-White space before a record is none of it, and may be longer than any record.
+White space before a record makes it no longer: where there is more than a record may have, it is passed over.
 
     ...#E0001,35.2,80        carried; nothing handed on but what ends with #
     00,2.5,3.7,380#          handed on together with what was carried
@@ -65,7 +65,7 @@ class Chunk(NamedTuple):
 class Framer:
     """The framing of one connection's stream."""
 
-    __slots__ = ("_delimiter", "_limit", "_passed_over", "_skipping", "_start", "_tail", "_white")
+    __slots__ = ("_delimiter", "_limit", "_passed_over", "_passing", "_skipping", "_start", "_tail", "_white")
 
     def __init__(self, rules: Rules) -> None:
         self._delimiter = rules.delimiter
@@ -74,6 +74,7 @@ class Framer:
         self._tail = b""
         self._start = 0
         self._passed_over = 0
+        self._passing = False
         self._skipping = False
 
     @property
@@ -96,7 +97,7 @@ class Framer:
 
         The short way for small packets: such data is a chunk as it is, and needs no `feed`.
         """
-        if self._tail or self._skipping or not data.endswith(self._delimiter):
+        if self._tail or self._skipping or self._passing or not data.endswith(self._delimiter):
             return -1
         start = self._start
         self._start = start + len(data)
@@ -106,6 +107,8 @@ class Framer:
         """Take what arrived and hand on the chunks that are whole by now."""
         if self._skipping:
             data = self._skip(data)
+        elif self._passing:
+            data = self._pass_over_white(data)
         cut = data.rfind(self._delimiter) + 1
         chunks: list[Chunk] = []
         if cut:
@@ -117,7 +120,7 @@ class Framer:
         else:
             self._tail += data
         if len(self._tail) > self._limit:
-            self._pass_over_white()
+            self._tail = self._pass_over_white(self._tail)
         if len(self._tail) > self._limit:
             chunks.append(self._give_up())
         return chunks
@@ -130,12 +133,12 @@ class Framer:
             return []
         return [Chunk(tail + self._delimiter, 1, start, ending)]
 
-    def _pass_over_white(self) -> None:
-        record = self._tail.lstrip(self._white)
-        white = len(self._tail) - len(record)
-        self._start += white
-        self._passed_over += white
-        self._tail = record
+    def _pass_over_white(self, data: bytes) -> bytes:
+        begun = data.lstrip(self._white)
+        self._passing = not begun
+        self._start += len(data) - len(begun)
+        self._passed_over += len(data) - len(begun)
+        return begun
 
     def _give_up(self) -> Chunk:
         tail, self._tail = self._tail, b""

@@ -35,10 +35,10 @@ def parse_record(raw: bytes, rules: Rules, devices: Container[str] | None = None
 
 
 def _parse(raw: bytes, rules: Rules) -> Verdict:
-    begun = raw.lstrip(rules.around_records)
-    if len(begun) > rules.max_record_bytes:
-        return refuse(Reason.OVERSIZE, begun, rules)
-    record = begun.rstrip(rules.around_records)
+    record = raw.lstrip(rules.around_records)
+    if len(record) > rules.max_record_bytes:
+        return refuse(Reason.OVERSIZE, record, rules)
+    record = record.rstrip(rules.around_records)
     if not record:
         return _NOTHING
     if record.translate(None, rules.breaks) != record:

@@ -93,8 +93,8 @@ def _may(allowed: dict[int, frozenset[str]], connection: int, device: str) -> bo
 
 def _rejects(block: Block, columns: Columns, rows: NDArray[np.intp]) -> list[Reject]:
     spans = Spans.of(block.payload, block.rules)
-    begun = spans.begun(columns.index[rows], block.rules)
+    records = spans.records(columns.index[rows], block.rules)
     return [
         Reject(index, place, raw, Refused(Reason.WRONG_IDENTITY, "device_id", columns.devices[code]))
-        for (index, place, raw), code in zip(begun, columns.codes[rows].tolist(), strict=True)
+        for (index, place, raw), code in zip(records, columns.codes[rows].tolist(), strict=True)
     ]

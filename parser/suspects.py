@@ -55,11 +55,16 @@ class Spans:
         """The places, ascending, of the records that have any bytes at all."""
         return np.flatnonzero(self.lengths).astype(np.int32)
 
-    def begun(self, indexes: NDArray[np.integer], rules: Rules) -> Iterator[tuple[int, int, bytes]]:
-        """These records without the white space before them, and where they begin: index, place, bytes."""
+    def records(self, indexes: NDArray[np.integer], rules: Rules) -> Iterator[tuple[int, int, bytes]]:
+        """These records: index, place and bytes.
+
+        With white space before it one may be longer than a record can be; then it begins behind that.
+        """
         bounds = zip(self.starts[indexes].tolist(), self.ends[indexes].tolist(), strict=True)
         for index, (start, end) in zip(indexes.tolist(), bounds, strict=True):
-            raw = self.text[start:end].lstrip(rules.around_records)
+            raw = self.text[start:end]
+            if len(raw) > rules.max_record_bytes:
+                raw = raw.lstrip(rules.around_records)
             yield index, end - len(raw), raw
 
     def without(self, indexes: NDArray[np.int32]) -> bytes:

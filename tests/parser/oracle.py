@@ -27,7 +27,7 @@ class Judged(NamedTuple):
     """Device and values, the refusal, or None for an empty record."""
 
     offset: int | None = None
-    """Of a reject: where it begins in its connection's stream, behind white space."""
+    """Of a reject: where it begins in its connection's stream, behind white space if there is much."""
 
     raw: bytes | None = None
     """Of a reject: its bytes from there, up to the limit."""
@@ -62,7 +62,8 @@ def _judge(verdict: Verdict, offset: int, raw: bytes, rules: Rules) -> Judged:
         case Accepted(device_id, values):
             return Judged((device_id, struct.pack("5d", *values)))
         case Refused():
-            begun = raw.lstrip(rules.around_records)
+            long = len(raw) > rules.max_record_bytes
+            begun = raw.lstrip(rules.around_records) if long else raw
             return Judged(verdict, offset + len(raw) - len(begun), begun[: rules.max_record_bytes])
         case _:
             return Judged(None)

@@ -77,7 +77,7 @@ def test_white_space_behind_the_last_delimiter_is_nothing(white: bytes) -> None:
     assert framer.end(Ending.RESET) == []
 
 
-def test_white_space_before_a_record_is_none_of_it() -> None:
+def test_white_space_before_a_record_makes_it_no_longer() -> None:
     """However much there is, and at whatever pace: a machine may keep its connection alive with new lines."""
     framer = Framer(SMALL)
     framer.feed(b"a#")
@@ -86,7 +86,7 @@ def test_white_space_before_a_record_is_none_of_it() -> None:
         assert len(framer._tail) <= 8
         assert not framer.unfinished
     assert framer.feed(b" 1234567") == []
-    assert framer.feed(b"8#") == [Chunk(b" 12345678#", 1, 202, Ending.DELIMITER)]
+    assert framer.feed(b"8#") == [Chunk(b"12345678#", 1, 203, Ending.DELIMITER)]
     assert framer.feed(b" " * 9) == framer.end(Ending.CLEAN) == []
     assert framer.received == 221
 
@@ -98,6 +98,14 @@ def test_white_space_delivers_nothing() -> None:
     assert (framer.handed_on, framer.received) == (0, 1000)
     assert framer.feed(b"#") == [Chunk(b"#", 1, 1000, Ending.DELIMITER)]
     assert framer.handed_on == 1
+
+
+def test_a_little_white_space_stays_with_its_record() -> None:
+    """Of a reject it may say what went wrong."""
+    framer = Framer(SMALL)
+    assert framer.feed(b"\0\r\n") == framer.feed(b"12") == []
+    assert framer.feed(b"34#\n") == [Chunk(b"\0\r\n1234#", 1, 0, Ending.DELIMITER)]
+    assert framer.feed(b"5#") == [Chunk(b"\n5#", 1, 8, Ending.DELIMITER)]
 
 
 def test_a_delimiter_is_no_white_space() -> None:
