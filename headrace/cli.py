@@ -25,7 +25,7 @@ from headrace.config import Config, load_config, source_of
 from headrace.errors import ConfigError, FailedError
 from headrace.logs import LogFormat, configure_logs, set_level
 from headrace.reload import Reloader, hangups, ignore_hangups, reloading
-from headrace.serve import Running, run_server, told_to_stop
+from headrace.serve import Running, run_server, stopping
 from headrace.starting import StartOptions
 from headrace.workers.plan import MAX_WORKERS
 from headrace.workers.serve import run_workers
@@ -84,16 +84,15 @@ def serve(
 async def _serve(
     config_path: Path | None, start: Callable[[Config], AbstractAsyncContextManager[Running]]
 ) -> None:
-    with hangups() as heard:  # before the file is read, so that no later change of it is missed
+    with hangups() as heard, stopping() as stop:  # before the file is read, so that no change of it is missed
         source = source_of(config_path)
         config = load_config(source)
         set_level(config.log.stderr_level)
-        told = told_to_stop()
         async with start(config) as running, reloading(Reloader(source, config, running.take_over), heard):
             # Not before, so that a start that is refused says why and nothing else.
             await asyncio.to_thread(checking.say, config, source)
             _greet(running)
-            await told.wait()
+            await stop.wait()
 
 
 def _greet(running: Running) -> None:
@@ -118,11 +117,11 @@ def mes(config_path: Path | None, log_format: LogFormat) -> None:
 
 
 async def _mes(config: Config, token: str) -> None:
-    told = told_to_stop()
-    async with mes_.run_mes(config.mes, token) as url:
-        click.echo(f"mes: {url}")
-        sys.stdout.flush()
-        await told.wait()
+    with stopping() as stop:
+        async with mes_.run_mes(config.mes, token) as url:
+            click.echo(f"mes: {url}")
+            sys.stdout.flush()
+            await stop.wait()
 
 
 @main.command()

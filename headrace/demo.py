@@ -13,7 +13,7 @@ import msgspec
 from headrace.config import Config
 from headrace.errors import ConfigError, FailedError
 from headrace.mes import run_mes
-from headrace.serve import Running, run_server, told_to_stop
+from headrace.serve import Running, Stop, run_server, stopping
 from headrace.starting import StartOptions
 from simulator.run import SimulateOptions, simulate
 
@@ -52,33 +52,33 @@ def any_port(config: Config) -> Config:
 async def run_demo(machines: int) -> None:
     """Run until told to stop; where the usual ports are taken, on others."""
     config = demo_config()
-    try:
-        await _run(config, machines)
-    except ConfigError as error:
-        if "can't listen" not in str(error):
-            raise
-        await _run(any_port(config), machines)
+    with stopping() as stop:
+        try:
+            await _run(config, machines, stop)
+        except ConfigError as error:
+            if "can't listen" not in str(error):
+                raise
+            await _run(any_port(config), machines, stop)
 
 
-async def _run(config: Config, machines: int) -> None:
+async def _run(config: Config, machines: int, stop: Stop) -> None:
     token = secrets.token_hex(32)
     async with run_mes(config.mes, token) as mes_url:
         orders = msgspec.structs.replace(config.orders, mes_url=mes_url)
-        await _run_server(msgspec.structs.replace(config, orders=orders), token, machines)
+        await _run_server(msgspec.structs.replace(config, orders=orders), token, machines, stop)
 
 
-async def _run_server(config: Config, token: str, machines: int) -> None:
-    told = told_to_stop()
+async def _run_server(config: Config, token: str, machines: int, stop: Stop) -> None:
     async with run_server(config, StartOptions(mes_token=token)) as running:
         options = SimulateOptions(host=running.host, port=running.port, devices=machines, rate=2.0)
         simulation = asyncio.create_task(simulate(options, console=None))
         _greet(running, machines)
-        stopping = asyncio.create_task(told.wait())
-        await asyncio.wait({stopping, simulation}, return_when=asyncio.FIRST_COMPLETED)
+        told = asyncio.create_task(stop.wait())
+        await asyncio.wait({told, simulation}, return_when=asyncio.FIRST_COMPLETED)
         click.echo("Stopping ...")
-        for task in (stopping, simulation):
+        for task in (told, simulation):
             task.cancel()
-        _, ended = await asyncio.gather(stopping, simulation, return_exceptions=True)
+        _, ended = await asyncio.gather(told, simulation, return_exceptions=True)
     if isinstance(ended, Exception):
         raise FailedError(f"the simulated machines ended: {ended}") from ended
 

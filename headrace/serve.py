@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -134,13 +134,37 @@ def readiness(now: ServerStatistics) -> Readiness:
     return Readiness(not now.troubles, now.troubles, sinks)
 
 
-def told_to_stop() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set from now on; the second one is as good as the first.
+class Stop:
+    """SIGTERM and SIGINT from now on, to the task that starts; the second one is as good as the first.
 
-    To be asked for before anybody is let in: what a start has taken has to end in order too.
+    A start is broken off: what it has taken by then ends in order, and nothing is waited for any more.
     """
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    return told
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+        self._starting = asyncio.current_task()
+        self.broke_off = False
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._hear)
+
+    def _hear(self) -> None:
+        if self._starting is not None and not self._told.is_set():
+            self.broke_off = self._starting.cancel()
+        self._told.set()
+
+    async def wait(self) -> None:
+        """All is up: wait until told."""
+        self._starting = None
+        await self._told.wait()
+
+
+@contextmanager
+def stopping() -> Iterator[Stop]:
+    """To be entered before anybody is let in; what is broken off ends here."""
+    stop = Stop()
+    try:
+        yield stop
+    except asyncio.CancelledError:
+        if not stop.broke_off:
+            raise

@@ -1,5 +1,8 @@
 """`headrace serve` where it can't start: one clear line that names what to change, and exit status 2."""
 
+import asyncio
+import os
+import signal
 import socket
 import sqlite3
 from pathlib import Path
@@ -7,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from headrace.serve import stopping
 from tests.faults.harness import Server
 from tests.headrace.conftest import Call
 
@@ -102,3 +106,40 @@ def test_an_ordinary_start_and_stop_logs_nothing_alarming(server: Server) -> Non
     server.wait_drained()
     assert server.stop() == 0
     assert [line for line in server.said() if line["level"] != "info" and line["event"] != "unwise"] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_start_that_waits_is_broken_off_in_order(number: signal.Signals) -> None:
+    """Whatever it waits for, for however long; the second signal changes nothing."""
+    ended = False
+    with stopping() as stop:
+        os.kill(os.getpid(), number)
+        try:
+            await asyncio.sleep(3_600)
+        finally:
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(0.05)
+            ended = True
+    assert ended
+    assert stop.broke_off
+
+
+async def test_what_is_up_is_told_and_not_broken_off() -> None:
+    with stopping() as stop:
+        waiting = asyncio.create_task(stop.wait())
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(waiting, 20)
+    assert not stop.broke_off
+
+
+async def test_another_cancellation_is_none_of_its_own() -> None:
+    async def start() -> None:
+        with stopping():
+            await asyncio.sleep(3_600)
+
+    task = asyncio.create_task(start())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
