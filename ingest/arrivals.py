@@ -2,7 +2,7 @@
 
 This is the path of every packet, so a packet costs three appends to lists, and the rest is done for all
 packets of a tick at once with arrays: the pieces of one connection are brought together (their order kept)
-and become one chunk, unless an ending stands between them.
+and become one chunk, unless an ending stands between them, or white space that was passed over.
 """
 
 from operator import attrgetter
@@ -65,21 +65,28 @@ class Arrivals:
         order = np.argsort(ids, kind="stable")
         payload = b"".join([pieces[place] for place in order.tolist()])
         lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))[order]
-        last = _last_of_chunks(ids[order], endings[order])
+        starts = np.array(offsets, np.int64)[order]
+        last = _last_of_chunks(ids[order], endings[order], starts, lengths)
         first = np.concatenate([last[:0], [0], last[:-1] + 1])[: len(last)]
         table = np.zeros(len(last), CHUNKS)
         ends = np.cumsum(lengths)[last]
         marks = np.flatnonzero(np.frombuffer(payload, np.uint8) == self._delimiter)
         table["connection"] = ids[order[last]]
-        table["offset"] = [offsets[place] for place in order[first].tolist()]
+        table["offset"] = starts[first]
         table["bytes"] = np.diff(ends, prepend=0)
         table["records"] = np.diff(np.searchsorted(marks, ends), prepend=0)
         table["ending"] = endings[order[last]]
         return Gathered(table, payload, [senders[place] for place in order[last].tolist()])
 
 
-def _last_of_chunks(ids: NDArray[np.int64], endings: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """The places where a chunk ends: before another connection, and behind an ending."""
+def _last_of_chunks(
+    ids: NDArray[np.int64],
+    endings: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+) -> NDArray[np.intp]:
+    """The places where a chunk ends: before another connection, behind an ending, and where bytes lack."""
     ends = np.ones(len(ids), np.bool_)
     ends[:-1] = (ids[1:] != ids[:-1]) | (endings[:-1] != Ending.DELIMITER)
+    ends[:-1] |= starts[1:] != starts[:-1] + lengths[:-1]
     return np.flatnonzero(ends)

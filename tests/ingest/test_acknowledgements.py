@@ -205,6 +205,18 @@ async def test_white_space_is_never_acknowledged() -> None:
         assert (shop.endings, shop.records) == ([Ending.DELIMITER] * 2, 2)
 
 
+async def test_white_space_that_was_passed_over_puts_no_record_out_of_its_place() -> None:
+    """Although both its neighbours come within one tick."""
+    async with floor() as shop:
+        machine = await shop.connect()
+        for data in (RECORD, b" " * 600, b"bad#"):
+            _only(shop).data_received(data)
+        await reached(lambda: shop.records == 2, "both")
+        offsets = [int(chunk["offset"]) for block in shop.blocks for chunk in block.chunks]
+        assert offsets == [0, len(RECORD) + 600]
+        await machine.close()
+
+
 async def test_a_record_too_long_is_acknowledged_with_its_neighbours() -> None:
     """Once, and not by itself: one answer for a block."""
     async with floor() as shop:
