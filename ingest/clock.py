@@ -13,6 +13,7 @@ last stamp, or a month ahead of it, is doubted.
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -41,8 +42,13 @@ class ClockReading(msgspec.Struct, frozen=True):
     def now(cls) -> "ClockReading":
         """What this machine's clocks say."""
         since_boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
-        boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
-        return cls(time.time_ns() // 1000, since_boot, boot)
+        return cls(time.time_ns() // 1000, since_boot, _boot_id())
+
+
+@cache
+def _boot_id() -> str:
+    """Read once, at the start: later there may be no file descriptor for it, and the journal would fail."""
+    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
 
 
 def check_clock(now: ClockReading, then: ClockReading, last_us: int) -> None:
