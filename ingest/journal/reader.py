@@ -18,6 +18,10 @@ from parser.block import Block, DamagedBlockError
 from storage.base import DamagedBlock
 
 _BLOCKS_AT_ONCE: Final = 16
+_SHORT: Final = 24
+"""Bytes. Records that are shorter on the average are hardly readings, and as rejects take a hundred times as
+much memory: so many of them are a step of their own."""
+
 _LOOKED_FOR: Final = 1024
 
 
@@ -75,7 +79,7 @@ class JournalReader:
 
     def _read(self, after: int, max_bytes: int) -> list[Block | DamagedBlock]:
         found: list[Block | DamagedBlock] = []
-        size = 0
+        size = records = 0
         while size < max_bytes and (blocks := self._next_blocks(after)):
             for block in blocks:
                 found += self._missing(range(after + 1, block.id), block)
@@ -83,6 +87,9 @@ class JournalReader:
                 self._next_record = block.next_record
                 after = block.id
                 size += len(block.payload)
+                records += block.records
+                if records * _SHORT > max(size, max_bytes):
+                    return found
         return found
 
     def _next_blocks(self, after: int) -> list[Block]:

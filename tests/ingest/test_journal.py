@@ -11,6 +11,7 @@ from ingest.errors import JournalError, JournalLockedError
 from ingest.journal import Journal, JournalReader
 from ingest.settings import MIB, JournalSettings
 from parser.block import Block
+from storage.base import DamagedBlock
 from tests.ingest.building import SMALLEST, Desk, block, chain, read_all, same, until
 
 
@@ -33,6 +34,19 @@ def test_a_reader_gets_about_as_many_bytes_as_it_asked_for(tmp_path: Path) -> No
         piece = reader.read(0, 100_000)
         reader.close()
         assert 2 <= len(piece) <= 16 + 2
+
+
+def test_a_reader_gets_few_blocks_of_very_short_records(tmp_path: Path) -> None:
+    """As rejects they take a hundred times as much memory; all of them come, one step after another."""
+    blocks = chain(6, records=200_000, size=400_000)
+    with Desk(tmp_path) as desk:
+        desk.commit(blocks)
+        reader = JournalReader(tmp_path)
+        pieces: list[list[Block | DamagedBlock]] = []
+        while piece := reader.read(2 * len(pieces), 8 * MIB):
+            pieces.append(piece)
+        reader.close()
+    assert [len(piece) for piece in pieces] == [2, 2, 2]
 
 
 def test_what_waits_while_a_commit_is_under_way_goes_into_the_next_one(tmp_path: Path) -> None:
