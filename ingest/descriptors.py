@@ -5,12 +5,16 @@ none left for its journal is worse off than one that refuses a connection. So a 
 the pages alone may have 512 connections, and close at once who comes beyond that (`web/places.py`).
 """
 
+import os
 import resource
 from contextlib import suppress
 from typing import Final
 
 RESERVE: Final = 640
 """Descriptors that connections of machines may not take."""
+
+_FOR_A_PROCESS: Final = 12
+"""More than the start of a process with two pipes opens meanwhile."""
 
 
 def room_for(connections: int) -> int:
@@ -22,6 +26,21 @@ def room_for(connections: int) -> int:
     if limit == resource.RLIM_INFINITY:
         return connections
     return min(connections, max(limit - RESERVE, limit // 2))
+
+
+def require_room() -> None:
+    """See whether there is room to start a process: a start that fails halfway leaves pipes open for good.
+
+    Raises:
+        OSError: there are too few descriptors.
+    """
+    opened: list[int] = []
+    try:
+        for _ in range(_FOR_A_PROCESS):
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401  # half of them, too
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def _raised(wanted: int) -> int:

@@ -25,6 +25,7 @@ import msgspec
 import structlog
 
 from ingest.claims import Heard
+from ingest.descriptors import require_room
 from ingest.metrics import IngestMetrics
 from ingest.sink import SinkReport, SinkTask
 
@@ -191,6 +192,7 @@ class Supervisor:
     async def _run(self) -> int | None:
         """Start it and hear it to its end; what it ended with, None where it could not be started."""
         try:
+            require_room()
             self._process = process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "ingest.sink", stdin=PIPE, stdout=PIPE
             )

@@ -40,6 +40,7 @@ from headrace.workers.messages import (
     read_message,
 )
 from ingest.claims import Claims
+from ingest.descriptors import require_room
 from ingest.live import LiveView
 from ingest.server import ServerStatistics
 from ingest.vital import Vital
@@ -219,6 +220,7 @@ class Worker:
     async def _run(self) -> int | None:
         """Start it and hear it to its end; what it ended with, None where it could not be started."""
         try:
+            require_room()
             self._process = process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "headrace.workers.process", stdin=PIPE, stdout=PIPE
             )

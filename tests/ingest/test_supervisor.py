@@ -230,6 +230,53 @@ async def test_a_sink_that_can_not_start_or_talks_nonsense_is_started_again(
         assert line.is_complete()
 
 
+_STARVED = """
+import asyncio, os, resource, sys, uvloop
+from ingest.metrics import IngestMetrics
+from ingest.sink import SinkTask
+from ingest.supervisor import Supervisor
+from storage.settings import StorageSettings
+
+def is_open():
+    return len(os.listdir("/proc/self/fd"))
+
+async def main():
+    task = SinkTask("", "", 0, StorageSettings())
+    supervisor = Supervisor("sqlite", task, IngestMetrics(), lambda block: None, lambda sightings: None)
+    sys.executable = sys.argv[1]
+    assert await supervisor._run() == 0
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    before = is_open()
+    for free in range(12):
+        taken = []
+        try:
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            pass
+        for _ in range(free):
+            os.close(taken.pop())
+        assert await supervisor._run() is None
+        for descriptor in taken:
+            os.close(descriptor)
+    await asyncio.sleep(0.1)
+    assert is_open() == before, (is_open(), before)
+    assert await supervisor._run() == 0
+
+uvloop.run(main())
+"""
+
+
+def test_starts_that_fail_for_want_of_descriptors_leave_none_open(tmp_path: Path) -> None:
+    """However many are left; else a shortage that passes takes some for good each time."""
+    program = tmp_path / "sink"
+    program.write_text("#!/bin/sh\nread -r task\n")
+    program.chmod(0o700)
+    command = [sys.executable, "-c", _STARVED, str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 async def test_a_report_that_we_can_not_take_ends_the_sink_and_not_its_watch(tmp_path: Path) -> None:
     """A mistake of ours: it is started again, and nothing is written twice."""
     line = Line(tmp_path)
