@@ -8,12 +8,12 @@ RESTARTING after a rest: STARTING
 STOPPED    for good, when the server ends
 
 One that says nothing for `SILENT_S` while blocks wait for it is ended by force: it hangs, be it in a library.
-Whatever it does, a write or an attempt to reach the database, takes a small part of that.
+Whatever it does, a write or an attempt to reach the database, takes a small part of that. Looks are counted
+and not seconds, so that a server that stood still itself, with answers waiting in the pipe, ends nobody.
 """
 
 import asyncio
 import sys
-import time
 from asyncio.subprocess import PIPE
 from collections import deque
 from collections.abc import Callable
@@ -101,8 +101,8 @@ class Supervisor:
         self._block = self._stamp_us = self._newest = 0
         self._noted: deque[_Noted] = deque()
         self._moved = asyncio.Event()
-        self._quiet_since = time.monotonic()
-        """Since when it has said nothing, or had nothing to say."""
+        self._looks = 0
+        """How often in a row it was looked for a word of it in vain, while it had work to do."""
 
         self._is_held = False
         """Whether it purges nothing."""
@@ -135,7 +135,7 @@ class Supervisor:
     def committed(self, block: int, stamp_us: int) -> None:
         """Tell the sink which block is the newest durable one, and when it was made."""
         if self._block >= self._newest:
-            self._quiet_since = time.monotonic()
+            self._looks = 0
         self._newest = block
         if not self._noted or stamp_us >= self._noted[-1].stamp_us + _NOTED_EVERY_US:
             self._noted.append(_Noted(block, stamp_us))
@@ -213,9 +213,9 @@ class Supervisor:
         return await process.wait()
 
     async def _hear_all(self, stdout: asyncio.StreamReader) -> None:
-        self._quiet_since = time.monotonic()
+        self._looks = 0
         while line := await self._line(stdout):
-            self._quiet_since = time.monotonic()
+            self._looks = 0
             self._hear(msgspec.json.decode(line, type=SinkReport))
 
     async def _line(self, stdout: asyncio.StreamReader) -> bytes:
@@ -225,8 +225,10 @@ class Supervisor:
                 async with asyncio.timeout(_LOOK_S):
                     return await stdout.readline()
             except TimeoutError:
-                if self._block < self._newest and time.monotonic() > self._quiet_since + SILENT_S:
-                    self._quiet_since = time.monotonic()
+                if self._block < self._newest:
+                    self._looks += 1
+                if self._looks * _LOOK_S > SILENT_S:
+                    self._looks = 0
                     self._end_hanging()
 
     def _end_hanging(self) -> None:

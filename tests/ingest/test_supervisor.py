@@ -341,6 +341,25 @@ async def test_a_sink_that_hangs_for_long_is_replaced(
         assert line.is_complete()
 
 
+async def test_a_server_that_stood_still_ends_no_sink(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sink's answer came meanwhile; it waits to be read."""
+    monkeypatch.setattr(supervising, "SILENT_S", 1.0)
+    monkeypatch.setattr(supervising, "_LOOK_S", 0.1)
+    async with running(tmp_path) as line:
+        pid = line.process()
+        os.kill(pid, signal.SIGSTOP)
+        line.commit(5)
+        await asyncio.sleep(0.05)  # it is told
+        os.kill(pid, signal.SIGCONT)
+        with capture_logs() as lines:
+            time.sleep(2)  # noqa: ASYNC251  # nothing in this process goes on
+            assert await line.supervisor.flush(30)
+        assert "sink_hangs" not in [each["event"] for each in lines]
+        assert line.process() == pid
+
+
 async def test_a_second_writer_on_the_same_tables_writes_nothing_twice(tmp_path: Path) -> None:
     """A sink that survived its parent may still be there: the cursor moves by compare-and-set."""
     async with running(tmp_path) as line:
