@@ -10,7 +10,8 @@ What it says when it can't start ends the server only at the server's own start.
 
 It is asked all the time. One that is SERVING and doesn't answer `PATIENCE` times in a row is ended by force:
 it hangs, and machines hang with it, as they are still dealt out to it. Times are counted and not seconds, so
-that a parent that was held up itself, with its answers waiting in the pipe, ends nobody.
+that a parent that was held up itself, with its answers waiting in the pipe, ends nobody. So is one that is
+started again and still doesn't listen after `STARTING_LOOKS`.
 """
 
 import asyncio
@@ -54,6 +55,9 @@ _END_S: Final = 50.0
 PATIENCE: Final = 10
 """How often in a row a worker may leave a question without an answer; each takes about 3 s then."""
 
+STARTING_LOOKS: Final = 300
+"""How often a worker may be found STARTING, at most once a second: a slow disk isn't a worker that hangs."""
+
 _UNREAD_BYTES: Final = 65536
 
 _log = structlog.get_logger("headrace")
@@ -95,7 +99,7 @@ class Worker:
         self._status: int | None = None
         self._listened = False
         self._refused = ""
-        self._unanswered = 0
+        self._unanswered = self._looks = 0
         self.number = task.number
         self.state = WorkerState.STARTING
         self.silent = False
@@ -161,13 +165,22 @@ class Worker:
                 self._figures.silent(self.number)
 
     async def look_after(self, seconds: float) -> None:
-        """Ask it, and end it by force if it has not answered for long; then it is started again."""
+        """Ask it, and end it by force if it has not answered or listened for long; it is started again."""
+        if self.state is WorkerState.STARTING:
+            self._looks += 1
+            if self._looks == STARTING_LOOKS:
+                self._end_hanging(starting=True)
+            return
         await self.ask(seconds)
         if self.state is not WorkerState.SERVING or not self.silent:
             return
         self._unanswered += 1
-        if self._unanswered == PATIENCE and self._process is not None:
-            _log.error("worker_hangs", worker=self.number, unanswered=PATIENCE)
+        if self._unanswered == PATIENCE:
+            self._end_hanging(unanswered=PATIENCE)
+
+    def _end_hanging(self, **how: int) -> None:
+        if self._process is not None:
+            _log.error("worker_hangs", worker=self.number, **how)
             _kill(self._process)
 
     async def stop(self) -> bool:
@@ -195,7 +208,7 @@ class Worker:
         while True:
             begun = loop.time()
             self.state, self.silent, self._refused = WorkerState.STARTING, False, ""
-            self._listened, self._unanswered = False, 0
+            self._listened, self._unanswered, self._looks = False, 0, 0
             self._status = await self._run()
             self._up.set(0)
             self._figures.ended(self.number)

@@ -41,7 +41,7 @@ from headrace.workers.messages import (
     read_task,
 )
 from headrace.workers.plan import Plan, worker_config, worker_folders
-from headrace.workers.worker import PATIENCE, Worker, WorkerState
+from headrace.workers.worker import PATIENCE, STARTING_LOOKS, Worker, WorkerState
 from ingest.claims import Claims
 from ingest.journal import Journal, JournalState, JournalStatistics, worker_folder
 from ingest.live import LivePublisher
@@ -417,6 +417,35 @@ async def test_only_a_worker_that_leaves_many_questions_in_a_row_without_an_answ
     assert process.times == 0
     await _ask(watched, 2)
     assert process.times == 1, "once is enough"
+
+
+async def test_a_worker_that_hangs_while_it_is_started_again_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before it was looked at very often; then the next one is started."""
+    words, program = tmp_path / "words", tmp_path / "worker"
+    words.write_bytes(encode(Listening()))
+    program.write_text(f"#!/bin/sh\ncat {words}\nexec sleep 600\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    registry = CollectorRegistry()
+    watched = worker(registry)
+    with capture_logs() as log:
+        await watched.start()
+        first = watched._process
+        assert first is not None
+        words.write_bytes(b"")
+        first.kill()
+        await reached(lambda: watched._process is not first, "its next start")
+        await _ask(watched, STARTING_LOOKS - 1)
+        assert "worker_hangs" not in [line["event"] for line in log]
+        words.write_bytes(encode(Listening()))
+        await _ask(watched, 2)
+        await reached(lambda: _restarts(registry) == 2, "its end")
+        await reached(lambda: watched.state is WorkerState.SERVING, "its new start")
+    assert [line["event"] for line in log].count("worker_hangs") == 1, "once is enough"
+    watched._process.kill()  # type: ignore[union-attr]
+    await watched.stop()
 
 
 async def _ask(watched: Worker, times: int) -> None:
