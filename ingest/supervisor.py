@@ -201,8 +201,8 @@ class Supervisor:
             return None
         assert process.stdin is not None  # noqa: S101  # both are pipes
         assert process.stdout is not None  # noqa: S101
-        process.stdin.write(msgspec.json.encode(self._task) + b"\n%d\n" % self._newest)
         try:
+            process.stdin.write(msgspec.json.encode(self._task) + b"\n%d\n" % self._newest)
             await self._hear_all(process.stdout)
         except (msgspec.MsgspecError, ValueError) as error:  # no report, or a line that is longer than any
             _log.error("sink_not_understood", sink=self._name, reason=str(error))

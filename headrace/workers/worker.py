@@ -242,10 +242,10 @@ class Worker:
             return None
         assert process.stdin is not None  # noqa: S101  # both are pipes
         assert process.stdout is not None  # noqa: S101
-        process.stdin.write(encode(self._task))
-        if self.state is WorkerState.STOPPED:  # the server ended while it was being started
-            process.stdin.close()
         try:
+            process.stdin.write(encode(self._task))
+            if self.state is WorkerState.STOPPED:  # the server ended while it was being started
+                process.stdin.close()
             await self._hear_all(process.stdout)
         except (NonsenseError, DamagedBlockError) as error:
             _log.error("worker_not_understood", worker=self.number, reason=str(error))

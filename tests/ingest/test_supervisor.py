@@ -277,6 +277,29 @@ def test_starts_that_fail_for_want_of_descriptors_leave_none_open(tmp_path: Path
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+async def test_a_sink_that_ends_before_it_is_told_anything_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pipe may be closed by then, and writing to it a mistake."""
+    start, waited = asyncio.create_subprocess_exec, 0
+
+    async def ends_at_once(*command: str, stdin: int, stdout: int) -> asyncio.subprocess.Process:
+        nonlocal waited
+        process = await start(*command, stdin=stdin, stdout=stdout)
+        if waited < 2:
+            waited += 1
+            process.kill()
+            await process.wait()
+            await asyncio.sleep(0.05)  # the loop sees that nobody reads any more
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", ends_at_once)
+    async with running(tmp_path) as line:
+        line.commit(3)
+        assert await line.supervisor.flush(30)
+        assert line.metrics.sink_restarts.labels("sqlite")._value.get() == 2
+
+
 async def test_a_report_that_we_can_not_take_ends_the_sink_and_not_its_watch(tmp_path: Path) -> None:
     """A mistake of ours: it is started again, and nothing is written twice."""
     line = Line(tmp_path)
