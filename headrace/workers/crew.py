@@ -60,7 +60,7 @@ class Crew:
             for number in range(plan.workers)
         ]
         self._asking: asyncio.Task[None] | None = None
-        self._looking_after: asyncio.Task[None] | None = None
+        self._looking_after: list[asyncio.Task[None]] = []
         self._durable: bool | None = None
 
     async def start(self) -> None:
@@ -75,18 +75,19 @@ class Crew:
             if outcome is not None:
                 raise outcome
         await self.refresh()
-        self._looking_after = asyncio.create_task(self._look_after(), name="asking workers")
-        self._vital.watch(self._looking_after)
+        self._look_after_all()
 
-    async def _look_after(self) -> None:
-        while True:
-            await asyncio.gather(*(worker.look_after(_ANSWER_S) for worker in self._workers))
-            await asyncio.sleep(_ASK_EVERY_S)
+    def _look_after_all(self) -> None:
+        """Each by its own task: a mistake with one ends the watch over no other."""
+        for worker in self._workers:
+            asking = asyncio.create_task(_look_after(worker), name=f"asking worker {worker.number}")
+            self._looking_after.append(asking)
+            self._vital.watch(asking)
 
     async def stop(self) -> bool:
         """Let all end in order; whether all that arrived is durable. The second call only says it again."""
-        if self._looking_after is not None:
-            self._looking_after.cancel()
+        for asking in self._looking_after:
+            asking.cancel()
         if self._durable is None:
             self._durable = all(await asyncio.gather(*(worker.stop() for worker in self._workers)))
             for worker in self._workers:
@@ -129,6 +130,12 @@ class Crew:
         reasons = [f"worker {number}: {reason}" for number, found in troubles.items() for reason in found]
         reasons += failed
         return Readiness(ready, reasons, [sink for worker in self._workers for sink in _sinks(worker)])
+
+
+async def _look_after(worker: Worker) -> None:
+    while True:
+        await worker.look_after(_ANSWER_S)
+        await asyncio.sleep(_ASK_EVERY_S)
 
 
 def _troubles(worker: Worker) -> list[str]:

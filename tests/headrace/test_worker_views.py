@@ -166,6 +166,31 @@ async def test_readiness_is_what_machines_feel(
     assert (found.ready, found.reasons) == (ready, reasons)
 
 
+async def test_a_mistake_with_one_worker_ends_the_watch_over_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is among the reasons for not being ready."""
+    looks: list[int] = []
+
+    async def look(watched: Worker, _: float) -> None:
+        looks.append(watched.number)
+        if watched.number == 0:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(Worker, "look_after", look)
+    monkeypatch.setattr(crew_room, "_ASK_EVERY_S", 0.01)
+    crew = crew_of((WorkerState.SERVING, statistics()), (WorkerState.SERVING, statistics()))
+    crew._look_after_all()
+    await reached(lambda: looks.count(1) >= 3, "the other one is looked after")
+    found = crew.readiness()
+    assert not found.ready
+    assert found.reasons == [
+        "the task 'asking worker 0' has failed (ZeroDivisionError); the log says how",
+    ]
+    assert looks.count(0) == 1
+    await crew.stop()
+
+
 async def test_sinks_of_a_worker_that_is_gone_are_shown_as_such() -> None:
     """Nobody takes its last report for the state of things."""
     found = crew_of((WorkerState.RESTARTING, statistics()), (WorkerState.SERVING, statistics())).readiness()
