@@ -55,8 +55,9 @@ _END_S: Final = 50.0
 PATIENCE: Final = 10
 """How often in a row a worker may leave a question without an answer; each takes about 3 s then."""
 
-STARTING_LOOKS: Final = 300
-"""How often a worker may be found STARTING, at most once a second: a slow disk isn't a worker that hangs."""
+STARTING_LOOKS: Final = 1_800
+"""How often a worker may be found STARTING, at most once a second: to go through a large journal that was
+damaged takes minutes."""
 
 _UNREAD_BYTES: Final = 65536
 
@@ -95,6 +96,7 @@ class Worker:
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._first.add_done_callback(asyncio.Future.exception)  # a start that was broken off asks no more
         self._heard = asyncio.Event()
         self._status: int | None = None
         self._listened = False
