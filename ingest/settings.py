@@ -7,7 +7,7 @@ import msgspec
 from ingest.addresses import parsed_network
 from parser.block import MAX_NODE
 from parser.reference import read_device_id
-from storage.files import check_paths
+from storage.files import WithPath, check_paths
 
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
@@ -151,7 +151,7 @@ def _check_tls(settings: IngestSettings) -> None:
             raise ValueError(f"identities: {device!r} is no device; 1 to 64 printable ASCII characters")
 
 
-class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class JournalSettings(WithPath, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[journal]`: where blocks are durable before anything looks inside them."""
 
     path: str = "data/journal"
@@ -162,11 +162,3 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     keep_hours: Annotated[float, msgspec.Meta(ge=0, le=876_000)] = 0.0
     """How long blocks stay that every sink has passed, within `max_bytes`."""
-
-    def __post_init__(self) -> None:
-        """Refuse a path that can be none.
-
-        Raises:
-            ValueError: the message begins with the key.
-        """
-        check_paths(self, "path")

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import msgspec
 
-from storage.files import check_paths
+from storage.files import WithPath
 
 
-class MesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MesSettings(WithPath, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[mes]`: what `headrace mes` serves. Who may call it shows the token in `HEADRACE_MES_TOKEN`."""
 
     host: str = "127.0.0.1"
@@ -21,11 +21,3 @@ class MesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     piece_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
     """How long the line takes for one piece; with 0 nobody produces, and states are set through the API."""
-
-    def __post_init__(self) -> None:
-        """Refuse a path that can be none.
-
-        Raises:
-            ValueError: the message begins with the key.
-        """
-        check_paths(self, "path")

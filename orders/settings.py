@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from storage.files import check_paths
+from storage.files import WithPath
 
 _Path = Annotated[str, msgspec.Meta(min_length=1)]
 _Days = Annotated[float, msgspec.Meta(gt=0, le=36_500)]
@@ -18,7 +18,7 @@ StderrLevel = Literal["info", "warning", "error"]
 """Of what a process says of itself; nothing is said below."""
 
 
-class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AccountSettings(WithPath, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[accounts]`: who may do what, and for how long a login lasts."""
 
     path: _Path = "data/accounts.db"
@@ -33,16 +33,8 @@ class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     lockout_s: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 300.0
     """For how long; each further wrong password begins it anew."""
 
-    def __post_init__(self) -> None:
-        """Refuse a path that can be none.
 
-        Raises:
-            ValueError: the message begins with the key.
-        """
-        check_paths(self, "path")
-
-
-class OrderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OrderSettings(WithPath, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[orders]`: the supplier's MES. Its token comes from `HEADRACE_MES_TOKEN`."""
 
     path: _Path = "data/orders.db"
@@ -60,14 +52,6 @@ class OrderSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_waiting: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 256
     """Orders under way at one time; above that 503 is answered at once."""
 
-    def __post_init__(self) -> None:
-        """Refuse a path that can be none.
-
-        Raises:
-            ValueError: the message begins with the key.
-        """
-        check_paths(self, "path")
-
 
 class KeepDays(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[log.keep_days]`: for how long rows of each level stay."""
@@ -78,7 +62,7 @@ class KeepDays(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     FATAL: _Days = 3_650.0
 
 
-class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LogSettings(WithPath, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[log]`: the log of the gateway."""
 
     path: _Path = "data/log.db"
@@ -91,11 +75,3 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     stderr_level: StderrLevel = "info"
     """What the processes say on standard error, from this level on; rows are written of every level."""
-
-    def __post_init__(self) -> None:
-        """Refuse a path that can be none.
-
-        Raises:
-            ValueError: the message begins with the key.
-        """
-        check_paths(self, "path")

@@ -39,6 +39,18 @@ def check_paths(settings: msgspec.Struct, *keys: str) -> None:
             )
 
 
+class WithPath(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section of the configuration whose `path` says where something of its own lies."""
+
+    def __post_init__(self) -> None:
+        """Refuse a path that can be none.
+
+        Raises:
+            ValueError: the message begins with the key.
+        """
+        check_paths(self, "path")
+
+
 def read_ordinary(path: Path, max_bytes: int) -> bytes:
     """What an ordinary file holds.
 

@@ -4,25 +4,17 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from storage.files import check_paths
+from storage.files import WithPath, check_paths
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _SQLITE_LINGER_S: Final = 0.1
 
 
-class SqliteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SqliteSettings(WithPath, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[storage.sqlite]`: the embedded database."""
 
     path: Annotated[str, msgspec.Meta(min_length=1)] = "data/headrace.db"
     """Its file; `-wal` and `-shm` lie beside it while it is open."""
-
-    def __post_init__(self) -> None:
-        """Refuse a path that can be none.
-
-        Raises:
-            ValueError: the message begins with the key.
-        """
-        check_paths(self, "path")
 
 
 class CassandraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
