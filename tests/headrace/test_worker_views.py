@@ -329,16 +329,24 @@ def worker(registry: CollectorRegistry) -> Worker:
     )
 
 
+def pretending(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, said: bytes, *, stays: bool = True
+) -> tuple[Path, Path]:
+    """Have the next workers say this, and hear nothing; the file of their words, and that of the program."""
+    words, program = folder / "words", folder / "worker"
+    words.write_bytes(said)
+    program.write_text(f"#!/bin/sh\ncat {words}\n{'exec sleep 600' if stays else ''}\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    return words, program
+
+
 @pytest.mark.parametrize("said", [NONSENSE[0], encode(Seen([SeenBlock(1, b"", b"", 7)]))])
 async def test_a_worker_that_talks_nonsense_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
     """It is ended, since nothing it says can be understood; also where no process can be started at first."""
-    words, program = tmp_path / "words", tmp_path / "worker"
-    words.write_bytes(encode(Listening()) + said)
-    program.write_text(f"#!/bin/sh\ncat {words}\nexec sleep 600\n")
-    program.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(program))
+    words, program = pretending(tmp_path, monkeypatch, encode(Listening()) + said)
     registry = CollectorRegistry()
     watched = worker(registry)
     with capture_logs() as log:
@@ -367,11 +375,7 @@ async def test_a_worker_that_nobody_watches_over_makes_the_server_unready(
         raise ZeroDivisionError("on purpose")
 
     monkeypatch.setattr(WorkerFigures, "ended", fails)
-    words, program = tmp_path / "words", tmp_path / "worker"
-    words.write_bytes(encode(Listening()) if starts else b"")
-    program.write_text(f"#!/bin/sh\ncat {words}\n")
-    program.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(program))
+    pretending(tmp_path, monkeypatch, encode(Listening()) if starts else b"", stays=False)
     crew = crew_of((WorkerState.STARTING, None))
     reason = "the task 'worker 0' has failed (ZeroDivisionError); the log says how"
     with capture_logs() as log:
@@ -395,11 +399,7 @@ async def test_a_report_that_we_can_not_take_ends_the_worker_and_not_its_watch(
     def fails(*_: object) -> None:
         raise ZeroDivisionError("on purpose")
 
-    words, program = tmp_path / "words", tmp_path / "worker"
-    words.write_bytes(encode(Listening()) + encode(Report(statistics(), [])))
-    program.write_text(f"#!/bin/sh\ncat {words}\nexec sleep 600\n")
-    program.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(program))
+    pretending(tmp_path, monkeypatch, encode(Listening()) + encode(Report(statistics(), [])))
     registry = CollectorRegistry()
     watched = worker(registry)
     with monkeypatch.context() as mistake, capture_logs() as log:
@@ -448,11 +448,7 @@ async def test_a_worker_that_hangs_while_it_is_started_again_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not before it was looked at very often; then the next one is started."""
-    words, program = tmp_path / "words", tmp_path / "worker"
-    words.write_bytes(encode(Listening()))
-    program.write_text(f"#!/bin/sh\ncat {words}\nexec sleep 600\n")
-    program.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(program))
+    words, _ = pretending(tmp_path, monkeypatch, encode(Listening()))
     registry = CollectorRegistry()
     watched = worker(registry)
     with capture_logs() as log:
