@@ -10,9 +10,14 @@ break behind each record have begun nothing with it. Time in which this process 
 either, and what came meanwhile is read before anybody is judged; the listener sees to that.
 """
 
+from typing import Final
+
 from ingest.connection import Connection
 from ingest.reasons import WhyClosed
 from ingest.settings import IngestSettings
+
+STANDSTILL_S: Final = 1.0
+"""A loop that is busy has no timer come so late: this process stood still, or the whole machine."""
 
 
 class Deadlines:

@@ -26,6 +26,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 from ingest import hello
+from ingest.deadlines import STANDSTILL_S
 from ingest.errors import HandshakeError, StreamError
 from ingest.reasons import WhyClosed, WhyRefused
 from ingest.revocation import Issue
@@ -43,9 +44,6 @@ _MOST_BARREN: Final = 32_768
 
 _LATE: Final = "not done in time"
 _LOOKS: Final = 2
-_STOOD_STILL_S: Final = 1.0
-"""So late a timer comes where this process, or the whole machine, stood still."""
-
 _NOBODY: Final = asyncio.Protocol()
 
 
@@ -175,7 +173,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         Timers come before anything is read, so what came in time may be there. Of what is called soon from
         here the first comes before the loop looks at the sockets too, the second behind that.
         """
-        if self._loop.time() - self._due > _STOOD_STILL_S:
+        if self._loop.time() - self._due > STANDSTILL_S:
             self._await_client()
         elif looks:
             self._timer = self._loop.call_soon(self._time_is_over, looks - 1)

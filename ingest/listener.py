@@ -18,7 +18,7 @@ from ingest.admission import Admission
 from ingest.assembler import Assembler, Numbering
 from ingest.clock import StampClock
 from ingest.connection import GATE, OVER, Connection
-from ingest.deadlines import Deadlines
+from ingest.deadlines import STANDSTILL_S, Deadlines
 from ingest.encrypted import shake_hands
 from ingest.errors import HandshakeError, ListenError
 from ingest.gate import Gate
@@ -33,9 +33,6 @@ from parser.framing import Ending
 from parser.settings import Rules
 
 _SWEEP_S: Final = 1.0
-_LATE_S: Final = 1.0
-"""A loop that is busy is not as late as that: this process stood still, or the whole machine."""
-
 _LAST_WORD_S: Final = 10.0
 _LAST_COMERS_S: Final = 1.0
 _HALF_WAY_S: Final = 0.2
@@ -284,7 +281,7 @@ class Listener:
         """
         now = self.now()
         late_s = now - self._sweep_due
-        if late_s > _LATE_S:
+        if late_s > STANDSTILL_S:
             for connection in self.connections:
                 connection.excuse(late_s, now)
         self._sweeper = self._loop.call_soon(self._sweep_next)
